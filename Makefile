@@ -1,0 +1,107 @@
+# make demo    a tenant on a real Kubernetes, from nothing: replicated, killed, failed over, scaled
+# make test    everything a change must pass: checks, unit and property tests, API semantics, core stories
+# make e2e     every story, on the real cluster
+# make check   format, lints, dependencies, spelling, house rules, CRDs and chart up to date; never writes
+# make fix     what of that can be mended by machine
+#
+# With KUBECONFIG set, demo, test and e2e use that cluster instead of bringing up their own.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Outside the checkout, so that RocksDB is compiled once per machine and not once per clone.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/percolate/target
+
+STAGE := scripts/stage
+E2E := $(CARGO_TARGET_DIR)/debug/percolate-e2e
+
+# Integration tests that need the cluster are named story_* (what a user lives through) and api_* (what the API
+# server makes of our manifests); all others run without.
+TEST_FILES := $(wildcard */tests/*.rs */*/tests/*.rs)
+names = $(sort $(basename $(notdir $(1))))
+STORIES_ALL := $(call names,$(filter e2e/tests/story_%.rs,$(TEST_FILES)))
+APIS := $(call names,$(filter e2e/tests/api_%.rs,$(TEST_FILES)))
+CLUSTERLESS := $(filter-out $(STORIES_ALL) $(APIS),$(call names,$(TEST_FILES)))
+# The stories that every change must pass.
+STORIES_CORE := $(filter story_lifecycle story_write_path story_failover story_scaling,$(STORIES_ALL))
+
+# Always the whole workspace: another selection of packages would resolve other features and compile again.
+BUILD := cargo build --workspace --all-targets --locked
+TEST := cargo test --workspace --locked
+tests = $(addprefix --test ,$(1))
+# One cluster, one story at a time.
+STORY := $(TEST) --no-fail-fast
+serially = -- --test-threads=1 --nocapture
+
+.PHONY: help demo test e2e check fix image setup build unit cluster api stories clean-cluster
+.PHONY: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: setup
+	@$(STAGE) "demo 1/2: build" $(BUILD)
+	@$(STAGE) "demo 2/2: a tenant's life" $(E2E) demo $(DEMO)
+
+test: setup check build unit cluster api stories
+	@echo; echo "make test: all passed. The cluster is still up: 'make clean-cluster' removes it."
+
+e2e: setup build cluster
+	@$(STAGE) "every story" $(STORY) $(call tests,$(APIS) $(STORIES_ALL)) $(serially)
+
+setup:
+	@$(STAGE) "setup: Rust, Go, Debian packages" scripts/setup
+
+build:
+	@$(STAGE) "build: everything, once" $(BUILD)
+
+unit:
+	@$(STAGE) "unit and property tests" $(TEST) --no-fail-fast --lib --bins $(call tests,$(CLUSTERLESS))
+
+cluster:
+	@$(STAGE) "cluster: a Kubernetes of three nodes" $(E2E) cluster up --nodes 3
+
+api:
+	@$(if $(APIS),$(STAGE) "API semantics, on the real API server" $(STORY) $(call tests,$(APIS)) $(serially),echo "no e2e/tests/api_*.rs")
+
+stories:
+	@$(if $(STORIES_CORE),$(STAGE) "core stories, on the real cluster" $(STORY) $(call tests,$(STORIES_CORE)) $(serially),echo "no core story")
+
+image: build
+	@$(STAGE) "image" $(E2E) image
+
+clean-cluster: build
+	@$(STAGE) "cluster: removed" $(E2E) cluster down
+
+## Checks, cheapest first. None of them writes to the checkout.
+
+check: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
+
+check-format:
+	@$(STAGE) "check: format (rustfmt)" cargo fmt --all --check
+
+check-chart:
+	@$(STAGE) "check: chart (helm lint, render, schema)" scripts/chart
+
+check-house:
+	@$(STAGE) "check: rules of the house" $(TEST) --quiet --test tidy
+
+check-generated:
+	@$(STAGE) "check: CRDs in the chart, conditions in the documents" $(TEST) --quiet --test generated
+
+check-lints:
+	@$(STAGE) "check: lints (clippy)" cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check-dependencies:
+	@$(STAGE) "check: dependencies (cargo-deny)" scripts/dependencies
+
+check-spelling:
+	@$(STAGE) "check: spelling (typos)" scripts/spelling
+
+fix:
+	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+	cargo fmt --all
+	PERCOLATE_FIX=1 $(TEST) --quiet --test generated
+	"$$(scripts/tool typos)" --write-changes
