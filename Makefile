@@ -31,9 +31,9 @@ STORIES_CORE := $(filter story_lifecycle story_write_path story_failover story_s
 BUILD := cargo build --workspace --all-targets --locked
 TEST := cargo test --workspace --locked
 tests = $(addprefix --test ,$(1))
-# One cluster, one story at a time.
-STORY := $(TEST) --no-fail-fast
-serially = -- --test-threads=1 --nocapture
+# One cluster, one story at a time: $(call serially,LABEL,TESTS)
+serially = @[[ -n "$(2)" ]] || { echo "$(1): there are none"; exit 1; }; \
+	$(STAGE) "$(1)" $(TEST) --no-fail-fast $(call tests,$(2)) -- --test-threads=1 --nocapture
 
 .PHONY: help demo test e2e check fix image setup build unit cluster api stories clean-cluster
 .PHONY: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
@@ -49,7 +49,7 @@ test: setup check build unit cluster api stories
 	@echo; echo "make test: all passed. The cluster is still up: 'make clean-cluster' removes it."
 
 e2e: setup build cluster
-	@$(STAGE) "every story" $(STORY) $(call tests,$(APIS) $(STORIES_ALL)) $(serially)
+	$(call serially,every story on the real cluster,$(APIS) $(STORIES_ALL))
 
 setup:
 	@$(STAGE) "setup: Rust, Go, Debian packages" scripts/setup
@@ -64,10 +64,10 @@ cluster:
 	@$(STAGE) "cluster: a Kubernetes of three nodes" $(E2E) cluster up --nodes 3
 
 api:
-	@$(if $(APIS),$(STAGE) "API semantics, on the real API server" $(STORY) $(call tests,$(APIS)) $(serially),echo "no e2e/tests/api_*.rs")
+	$(call serially,API semantics on the real API server,$(APIS))
 
 stories:
-	@$(if $(STORIES_CORE),$(STAGE) "core stories, on the real cluster" $(STORY) $(call tests,$(STORIES_CORE)) $(serially),echo "no core story")
+	$(call serially,core stories on the real cluster,$(STORIES_CORE))
 
 image: build
 	@$(STAGE) "image" $(E2E) image
