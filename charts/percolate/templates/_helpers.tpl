@@ -40,7 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{- define "percolate.nodeImage" -}}
-{{- default (include "percolate.image" .) .Values.nodeImage }}
+{{- default (printf "ghcr.io/percolationlabs/percolate-node:%s" .Chart.AppVersion) .Values.nodeImage }}
 {{- end }}
 
 {{- define "percolate.subject" -}}
