@@ -1,0 +1,217 @@
+//! The register: who leads and who is in sync, one small object changed only by compare-and-swap.
+//!
+//! This module holds its value and the rule every change must keep; reading and writing the real
+//! object (a `PercolateReplication` in the Kubernetes API, or memory in tests) is the caller's.
+//! The same rule is written as CEL in the CRD, so the API server refuses what this refuses.
+
+use std::collections::BTreeSet;
+
+use crate::identity::{Epoch, Incarnation, ReplicaId};
+
+/// What the register holds once a tenant has had a leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The tenant's history this register belongs to.
+    pub incarnation: Incarnation,
+    /// Rises by one with every change of leader or leader process.
+    pub epoch: Epoch,
+    /// The only replica that may acknowledge writes at `epoch`.
+    pub leader: ReplicaId,
+    /// Replicas without which nothing is acknowledged. Never empty, always with the leader.
+    pub in_sync: BTreeSet<ReplicaId>,
+    /// Every replica the leader knows, with the pod it lives in.
+    pub replicas: Vec<Member>,
+    /// What was answered to [`View::requests`].
+    pub answers: Vec<Answer>,
+    /// The latest change of leader.
+    pub last_failover: Option<Failover>,
+}
+
+/// A replica and where it is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Identity of the disk.
+    pub replica: ReplicaId,
+    /// Name of the pod that holds it.
+    pub pod: String,
+}
+
+/// Position in the register's history: larger is later. Kubernetes' `resourceVersion`.
+pub type Version = u64;
+
+/// One linearizable or watched read of the register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// When in the register's history this was read.
+    pub version: Version,
+    /// The value; `None` until the first leader has written one.
+    pub register: Option<Register>,
+    /// Fewer replicas in sync than this: writes are refused. At least 1.
+    pub min_in_sync: usize,
+    /// Whether an empty register may be filled by a replica with an empty disk.
+    pub bootstrap: bool,
+    /// What the operator asks of the leader.
+    pub requests: Vec<Request>,
+}
+
+/// Something the operator asks of the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Unique among the requests of a tenant.
+    pub id: String,
+    /// What is asked.
+    pub action: Action,
+}
+
+/// What the operator can ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Another replica should lead: the one in `pod`, or any in sync.
+    HandOver {
+        /// The successor's pod.
+        pod: Option<String>,
+    },
+    /// The replica in `pod` leaves the tenant, and stays out while this request stands.
+    Drop {
+        /// The leaving replica's pod.
+        pod: String,
+    },
+}
+
+/// The leader's answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The request's id.
+    pub id: String,
+    /// Why it was refused; `None` if it was done.
+    pub refused: Option<String>,
+}
+
+/// A change of leader, kept for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    /// Who led before; `None` for the first leader.
+    pub from: Option<ReplicaId>,
+    /// Who leads since.
+    pub to: ReplicaId,
+    /// The epoch it began.
+    pub epoch: Epoch,
+    /// Why it happened.
+    pub reason: FailoverReason,
+    /// How long the new leader had not heard from the old one when it decided, in milliseconds.
+    pub silent_ms: u64,
+}
+
+/// Why the leader changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailoverReason {
+    /// The tenant's first leader.
+    Bootstrapped,
+    /// Nothing was heard of the leader for too long.
+    LeaderLost,
+    /// The leader's process started anew.
+    LeaderRestarted,
+    /// The leader gave its place to another on request.
+    HandedOver,
+}
+
+/// A change of the register that would endanger acknowledged writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnsafeChange {
+    /// Erasing the register would let a fresh disk pass for the tenant.
+    #[error("the register cannot be erased")]
+    Erased,
+    /// Histories are told apart by incarnation.
+    #[error("the incarnation cannot change")]
+    IncarnationChanged,
+    /// Epochs rise by at most one.
+    #[error("the epoch must stay or rise by one")]
+    EpochJumped,
+    /// One epoch has one leader.
+    #[error("the leader cannot change within an epoch")]
+    LeaderChangedWithinEpoch,
+    /// Only who was in sync holds everything acknowledged.
+    #[error("a new leader must have been in sync")]
+    LeaderWasNotInSync,
+    /// The leader is in sync with itself.
+    #[error("the leader must be in sync")]
+    LeaderNotInSync,
+}
+
+/// Whether the register may go from `old` to `new`.
+pub fn check_change(old: Option<&Register>, new: Option<&Register>) -> Result<(), UnsafeChange> {
+    let Some(new) = new else {
+        return if old.is_none() { Ok(()) } else { Err(UnsafeChange::Erased) };
+    };
+    if !new.in_sync.contains(&new.leader) {
+        return Err(UnsafeChange::LeaderNotInSync);
+    }
+    let Some(old) = old else {
+        return if new.epoch == 1 { Ok(()) } else { Err(UnsafeChange::EpochJumped) };
+    };
+    if new.incarnation != old.incarnation {
+        return Err(UnsafeChange::IncarnationChanged);
+    }
+    if new.epoch == old.epoch {
+        return if new.leader == old.leader { Ok(()) } else { Err(UnsafeChange::LeaderChangedWithinEpoch) };
+    }
+    if new.epoch != old.epoch + 1 {
+        return Err(UnsafeChange::EpochJumped);
+    }
+    if old.in_sync.contains(&new.leader) { Ok(()) } else { Err(UnsafeChange::LeaderWasNotInSync) }
+}
+
+impl Register {
+    /// The pod of `replica`, if the register knows it.
+    pub fn pod_of(&self, replica: ReplicaId) -> Option<&str> {
+        self.replicas.iter().find(|member| member.replica == replica).map(|member| member.pod.as_str())
+    }
+
+    /// The replica that lives in `pod`, if the register knows one.
+    pub fn replica_in(&self, pod: &str) -> Option<ReplicaId> {
+        self.replicas.iter().find(|member| member.pod == pod).map(|member| member.replica)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(epoch: Epoch, leader: u128, in_sync: &[u128]) -> Register {
+        Register {
+            incarnation: Incarnation(1),
+            epoch,
+            leader: ReplicaId(leader),
+            in_sync: in_sync.iter().copied().map(ReplicaId).collect(),
+            replicas: Vec::new(),
+            answers: Vec::new(),
+            last_failover: None,
+        }
+    }
+
+    #[test]
+    fn only_safe_changes_are_taken() {
+        use UnsafeChange as U;
+        let old = register(4, 1, &[1, 2]);
+        let other_history = Register { incarnation: Incarnation(2), ..register(5, 1, &[1]) };
+        let cases = [
+            ("grow", register(4, 1, &[1, 2, 3]), Ok(())),
+            ("shrink", register(4, 1, &[1]), Ok(())),
+            ("restart", register(5, 1, &[1, 2]), Ok(())),
+            ("takeover", register(5, 2, &[2]), Ok(())),
+            ("outsider", register(5, 3, &[3]), Err(U::LeaderWasNotInSync)),
+            ("jump", register(6, 2, &[2]), Err(U::EpochJumped)),
+            ("back", register(3, 1, &[1]), Err(U::EpochJumped)),
+            ("second leader", register(4, 2, &[1, 2]), Err(U::LeaderChangedWithinEpoch)),
+            ("without leader", register(4, 1, &[2]), Err(U::LeaderNotInSync)),
+            ("empty", register(4, 1, &[]), Err(U::LeaderNotInSync)),
+            ("other history", other_history, Err(U::IncarnationChanged)),
+        ];
+        for (name, new, expected) in cases {
+            assert_eq!(check_change(Some(&old), Some(&new)), expected, "{name}");
+        }
+        assert_eq!(check_change(Some(&old), None), Err(U::Erased));
+        assert_eq!(check_change(None, Some(&register(1, 1, &[1]))), Ok(()));
+        assert_eq!(check_change(None, Some(&register(2, 1, &[1]))), Err(U::EpochJumped));
+    }
+}

@@ -1,0 +1,577 @@
+//! One replica of a tenant as a deterministic machine: inputs in, effects out.
+//!
+//! ```text
+//! timer, messages, register views, ──step──▶ writes to disk, messages, changes of the
+//! finished writes, proposals                 register, "committed up to", answers
+//! ```
+//! Primary-backup with an external configuration register: the leader acknowledges an entry when
+//! it is durable on every in-sync replica, and only an in-sync replica can become leader. Rules R1
+//! to R10 are named where they are kept. The machine does no input or output, reads no clock and
+//! draws no randomness: the same inputs give the same effects, on every machine and in simulation.
+//!
+//! What it deliberately does not do: look into payloads, apply entries, talk to clients.
+
+mod follower;
+mod handover;
+mod leader;
+mod membership;
+mod message;
+mod progress;
+mod takeover;
+mod writes;
+
+use std::collections::BTreeSet;
+
+pub use message::Message;
+
+use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
+use crate::log::{ReadLog, SharedEntry};
+use crate::register::{FailoverReason, Register, Version, View};
+use follower::Follower;
+use leader::Leader;
+use writes::Writes;
+
+/// Milliseconds of a monotonic clock with an arbitrary origin.
+pub type Millis = u64;
+
+/// Names a proposal, a confirmation or a handover to whoever asked.
+pub type RequestId = u64;
+
+/// What a replica is given once, at the start of its process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This disk.
+    pub replica: ReplicaId,
+    /// The pod this process runs in.
+    pub pod: String,
+    /// Becomes the tenant's incarnation should this replica be its very first.
+    pub fresh_incarnation: Incarnation,
+    /// Seed of the jitter that keeps followers from taking over at the same instant.
+    pub jitter_seed: u64,
+    /// Timeouts; they decide when something is tried, never whether it is safe.
+    pub timing: Timing,
+}
+
+/// When things are tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A leader is heard at least this often.
+    pub heartbeat: Millis,
+    /// Silence of a leader after which a follower tries to take over (plus up to a fifth of jitter).
+    pub takeover_after: Millis,
+    /// The same once the leader's process is known to be unreachable (connection refused or reset).
+    pub takeover_after_unreachable: Millis,
+    /// Silence of a follower after which the leader takes it out of the in-sync set. Shorter than
+    /// a takeover, so that of two that cannot hear each other the leader prevails.
+    pub drop_after: Millis,
+    /// How long a planned handover may hold back writes before it is given up.
+    pub handover_within: Millis,
+    /// Pause before a failed read of the register is tried again.
+    pub register_retry: Millis,
+}
+
+impl Timing {
+    /// The proportions of the defaults (500 ms, 2.5 s) for other values.
+    pub fn new(heartbeat: Millis, takeover_after: Millis) -> Self {
+        Self {
+            heartbeat,
+            takeover_after,
+            takeover_after_unreachable: (takeover_after / 4).max(heartbeat),
+            drop_after: takeover_after / 5 * 4,
+            handover_within: 2 * takeover_after,
+            register_retry: 2 * heartbeat,
+        }
+    }
+}
+
+/// What was found on the disk when the process started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Restored {
+    /// The history the disk belongs to; `None` on a fresh disk.
+    pub incarnation: Option<Incarnation>,
+    /// The highest epoch this disk has promised.
+    pub promised_epoch: Epoch,
+    /// Last index in the log.
+    pub last: Index,
+    /// Last index applied to the visible store: committed for certain.
+    pub applied: Index,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time passed. Expected a few times per heartbeat.
+    Tick,
+    /// The register was seen at some version, by a watch.
+    Watched(View),
+    /// Answer to [`Effect::ReadRegister`]; `None` if the read failed.
+    RegisterRead(Option<View>),
+    /// Answer to [`Effect::ChangeRegister`].
+    RegisterChanged(ChangeOutcome),
+    /// A message arrived.
+    Received {
+        /// Who sent it.
+        from: ReplicaId,
+        /// What it says.
+        message: Message,
+    },
+    /// The pod of `replica` refused or reset a connection: a hint, never a proof.
+    Unreachable(ReplicaId),
+    /// The write with this ticket, and all before it, are on disk.
+    Persisted(Ticket),
+    /// A client wants this payload in the log.
+    Propose {
+        /// Names the proposal in the answer.
+        id: RequestId,
+        /// An encoded transaction.
+        payload: Vec<u8>,
+    },
+    /// A client wants to know that this replica still leads.
+    Confirm(RequestId),
+    /// This replica's process is about to stop: lead elsewhere, please.
+    HandOver(RequestId),
+}
+
+/// How a change of the register ended.
+#[derive(Debug, Clone)]
+pub enum ChangeOutcome {
+    /// It was applied; this is the register since.
+    Applied(View),
+    /// It was refused, or nobody knows (a timeout): it may even be applied later.
+    NotKnownApplied,
+}
+
+/// Number of a write to disk; writes are carried out in this order.
+pub type Ticket = u64;
+
+/// Something to be done. Effects of one step are carried out in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write all of this in one atomic, synced batch, then report [`Input::Persisted`].
+    Persist(Persist),
+    /// Send `message` to `to`, which lives in `pod`. May be lost.
+    Send {
+        /// The receiver's identity: another replica in that pod must not take it.
+        to: ReplicaId,
+        /// Where the receiver lives.
+        pod: String,
+        /// What to say.
+        message: Message,
+    },
+    /// Read the register linearizably.
+    ReadRegister,
+    /// Replace the register if it is still at `expected`. Must not be retried by the edge.
+    ChangeRegister {
+        /// The version the change builds on.
+        expected: Version,
+        /// The new value.
+        register: Register,
+    },
+    /// Everything up to this index is committed: apply it.
+    Commit(Index),
+    /// The proposal stands at this index; it is acknowledged once that is applied.
+    Proposed {
+        /// The proposal.
+        id: RequestId,
+        /// Where it stands.
+        index: Index,
+    },
+    /// The proposal was not taken and will never take effect.
+    Refused {
+        /// The proposal or confirmation.
+        id: RequestId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// This replica led when asked; a read that sees everything up to `index` is linearizable.
+    Confirmed {
+        /// The confirmation.
+        id: RequestId,
+        /// What must be applied before reading.
+        index: Index,
+    },
+    /// A handover ended.
+    HandedOver {
+        /// The request.
+        id: RequestId,
+        /// Whether another replica leads now.
+        done: bool,
+    },
+    /// This replica no longer leads: what it proposed and has not committed has an unknown outcome.
+    SteppedDown,
+}
+
+/// One atomic, synced write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persist {
+    /// Reported back when it is on disk.
+    pub ticket: Ticket,
+    /// The history this disk now belongs to, if that is new.
+    pub incarnation: Option<Incarnation>,
+    /// The epoch promised from now on.
+    pub promised_epoch: Epoch,
+    /// First remove every entry after this index.
+    pub truncate_after: Option<Index>,
+    /// Then append these.
+    pub append: Vec<SharedEntry>,
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody else leads, or nobody.
+    NotLeader,
+    /// Fewer replicas in sync and reachable than the tenant demands.
+    NotEnoughReplicas {
+        /// In sync and reachable.
+        in_sync: usize,
+        /// Demanded.
+        min_in_sync: usize,
+    },
+    /// Too many proposals wait for a handover to end.
+    Overloaded,
+}
+
+/// Why a replica stands aside until a person or the operator acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranded {
+    /// The register is empty but this disk is not, or bootstrapping is over: a restored etcd.
+    RegisterEmpty,
+    /// The register belongs to another history than this disk (R7).
+    OtherIncarnation,
+    /// This disk holds committed entries that differ from the leader's.
+    Diverged,
+}
+
+#[derive(Debug)]
+enum Role {
+    /// Follows whoever leads; also while nobody does, and before the register was first read.
+    Follower(Follower),
+    Leader(Box<Leader>),
+    Stranded(Stranded),
+}
+
+/// A change of the register that was sent and not yet seen to be applied or impossible.
+#[derive(Debug)]
+struct Unsettled {
+    /// The version it builds on: once the register is beyond it, the change is in it or never will be.
+    expected: Version,
+    /// Everything sent on top of that version.
+    proposed: Vec<Register>,
+    /// Whether an answer is still due.
+    in_flight: bool,
+    /// Whether the register must be read before anything else is tried on it.
+    read_first: bool,
+}
+
+/// The machine. See the module's head.
+#[derive(Debug)]
+pub struct Replica {
+    config: Config,
+    incarnation: Option<Incarnation>,
+    /// Highest epoch promised; no answer at it leaves before it is durable (R1).
+    promised: Epoch,
+    /// Highest epoch this disk led, or found itself leading when the process started (R9).
+    led: Epoch,
+    view: Option<View>,
+    /// Whether the register was read since the process started.
+    oriented: bool,
+    reading: bool,
+    read_again_at: Option<Millis>,
+    unsettled: Option<Unsettled>,
+    role: Role,
+    writes: Writes,
+    commit: Index,
+    entropy: u64,
+    now: Millis,
+    effects: Vec<Effect>,
+}
+
+impl Replica {
+    /// A replica at the start of its process. It begins by reading the register.
+    pub fn new(config: Config, restored: Restored, now: Millis) -> Self {
+        let entropy = config.jitter_seed | 1;
+        Self {
+            config,
+            incarnation: restored.incarnation,
+            promised: restored.promised_epoch,
+            led: 0,
+            view: None,
+            oriented: false,
+            reading: false,
+            read_again_at: None,
+            unsettled: None,
+            role: Role::Follower(Follower::new(now)),
+            writes: Writes::new(restored.promised_epoch, restored.last),
+            commit: restored.applied,
+            entropy,
+            now,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Take in one input at time `now`; returns what is to be done about it, in order.
+    pub fn step(&mut self, now: Millis, input: Input, log: &impl ReadLog) -> Vec<Effect> {
+        debug_assert!(now >= self.now, "the clock is monotonic");
+        self.now = now;
+        match input {
+            Input::Tick => self.tick(log),
+            Input::Watched(view) => self.observe(view, log),
+            Input::RegisterRead(view) => self.register_read(view, log),
+            Input::RegisterChanged(outcome) => self.register_changed(outcome, log),
+            Input::Received { from, message } => self.receive(from, message, log),
+            Input::Unreachable(replica) => self.unreachable(replica),
+            Input::Persisted(ticket) => self.persisted(ticket, log),
+            Input::Propose { id, payload } => self.propose(id, payload, log),
+            Input::Confirm(id) => self.confirm(id, log),
+            Input::HandOver(id) => self.hand_over(id, log),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn tick(&mut self, log: &impl ReadLog) {
+        let due = self.read_again_at.is_none_or(|at| self.now >= at);
+        if due && (!self.oriented || self.unsettled.as_ref().is_some_and(|unsettled| unsettled.read_first)) {
+            self.read_register();
+        }
+        match &self.role {
+            Role::Leader(_) => self.tick_leader(log),
+            Role::Follower(_) => self.tick_follower(log),
+            Role::Stranded(_) => {}
+        }
+    }
+
+    fn receive(&mut self, from: ReplicaId, message: Message, log: &impl ReadLog) {
+        let knows_its_tenant = self.oriented && self.register().is_some();
+        if matches!(self.role, Role::Stranded(_)) || from == self.config.replica || !knows_its_tenant {
+            return;
+        }
+        match message {
+            Message::Append(append) => self.receive_append(from, append, log),
+            Message::Appended(appended) => self.receive_appended(from, appended, log),
+            Message::Mismatch(mismatch) => self.receive_mismatch(from, &mismatch, log),
+            Message::Rejected { promised_epoch } => self.receive_rejected(promised_epoch),
+            Message::Join(join) => self.receive_join(from, join, log),
+            Message::LeadershipMoved => self.read_register(),
+        }
+    }
+
+    fn persisted(&mut self, ticket: Ticket, log: &impl ReadLog) {
+        self.writes.persisted(ticket);
+        match &self.role {
+            Role::Leader(_) => self.advance_commit(log),
+            Role::Follower(_) => self.acknowledge(),
+            Role::Stranded(_) => {}
+        }
+    }
+
+    /// A newer view decides whom this replica follows, or that it leads.
+    fn observe(&mut self, view: View, log: &impl ReadLog) {
+        if self.view.as_ref().is_some_and(|known| known.version >= view.version) {
+            return;
+        }
+        if self.unsettled.as_ref().is_some_and(|unsettled| view.version > unsettled.expected) {
+            self.unsettled = None;
+        }
+        self.view = Some(view);
+        if self.oriented {
+            self.orient(log);
+        }
+    }
+
+    fn register_read(&mut self, view: Option<View>, log: &impl ReadLog) {
+        self.reading = false;
+        let Some(view) = view else {
+            self.read_again_at = Some(self.now + self.config.timing.register_retry);
+            return;
+        };
+        self.read_again_at = None;
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.read_first = false;
+        }
+        let first = !self.oriented;
+        self.oriented = true;
+        let unchanged = self.view.as_ref().is_some_and(|known| known.version >= view.version);
+        if first {
+            // R9: whatever an earlier process of this disk led, it led no longer than this.
+            let newest = if unchanged { self.view.as_ref() } else { Some(&view) };
+            let register = newest.and_then(|view| view.register.as_ref());
+            self.led = register.filter(|register| register.leader == self.config.replica).map_or(0, |register| register.epoch);
+        }
+        if unchanged {
+            self.orient(log);
+        } else {
+            self.observe(view, log);
+        }
+    }
+
+    fn register_changed(&mut self, outcome: ChangeOutcome, log: &impl ReadLog) {
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.in_flight = false;
+            unsettled.read_first = true;
+        }
+        match outcome {
+            ChangeOutcome::Applied(view) => self.observe(view, log),
+            // R3: not applied, unknown or yet to be applied: only a later read tells.
+            ChangeOutcome::NotKnownApplied => self.read_register(),
+        }
+    }
+
+    /// What the newest view makes of this replica.
+    fn orient(&mut self, log: &impl ReadLog) {
+        let Some(view) = &self.view else { return };
+        let Some(register) = &view.register else {
+            return self.consider_bootstrap(log);
+        };
+        if self.incarnation.is_some_and(|incarnation| incarnation != register.incarnation) {
+            return self.strand(Stranded::OtherIncarnation);
+        }
+        let (epoch, leads) = (register.epoch, register.leader == self.config.replica);
+        match &self.role {
+            Role::Leader(leader) if leader.epoch >= epoch => self.tend_register(log),
+            Role::Leader(_) => self.step_down(),
+            Role::Stranded(Stranded::RegisterEmpty) => self.role = Role::Follower(Follower::new(self.now)),
+            Role::Stranded(_) | Role::Follower(_) => {}
+        }
+        if matches!(self.role, Role::Follower(_)) {
+            if leads && epoch > self.led {
+                self.lead(epoch, log);
+            } else if leads {
+                self.take_over(FailoverReason::LeaderRestarted, log);
+            } else {
+                self.follow_register();
+            }
+        }
+    }
+
+    fn strand(&mut self, reason: Stranded) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.step_down();
+        }
+        self.role = Role::Stranded(reason);
+    }
+
+    fn read_register(&mut self) {
+        if !self.reading {
+            self.reading = true;
+            self.effects.push(Effect::ReadRegister);
+        }
+    }
+
+    /// Send a change of the register. At most one is in flight; an unsettled one on the same
+    /// version stays remembered, for it may still be the one that is applied.
+    fn change_register(&mut self, register: Register) {
+        let Some(expected) = self.view.as_ref().map(|view| view.version) else { return };
+        let unsettled = self.unsettled.get_or_insert(Unsettled { expected, proposed: Vec::new(), in_flight: false, read_first: false });
+        if unsettled.in_flight {
+            return;
+        }
+        unsettled.in_flight = true;
+        if !unsettled.proposed.contains(&register) {
+            unsettled.proposed.push(register.clone());
+        }
+        self.effects.push(Effect::ChangeRegister { expected, register });
+    }
+
+    fn may_change_register(&self) -> bool {
+        self.view.is_some() && self.unsettled.as_ref().is_none_or(|unsettled| !unsettled.in_flight && !unsettled.read_first)
+    }
+
+    fn send(&mut self, to: ReplicaId, message: Message) {
+        let pod = match &self.role {
+            Role::Leader(leader) => leader.pod_of(to),
+            _ => self.register().and_then(|register| register.pod_of(to)).map(str::to_owned),
+        };
+        if let Some(pod) = pod {
+            self.effects.push(Effect::Send { to, pod, message });
+        }
+    }
+
+    fn commit_to(&mut self, index: Index) {
+        if index > self.commit {
+            self.commit = index;
+            self.effects.push(Effect::Commit(index));
+        }
+    }
+
+    /// Up to `bound` milliseconds, different for replicas that would otherwise act at once.
+    fn jitter(&mut self, bound: Millis) -> Millis {
+        self.entropy ^= self.entropy << 13;
+        self.entropy ^= self.entropy >> 7;
+        self.entropy ^= self.entropy << 17;
+        self.entropy % bound.max(1)
+    }
+
+    fn register(&self) -> Option<&Register> {
+        self.view.as_ref()?.register.as_ref()
+    }
+}
+
+/// What a replica shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is to its tenant.
+    pub position: Position,
+    /// Highest epoch it has promised.
+    pub epoch: Epoch,
+    /// The history its disk belongs to.
+    pub incarnation: Option<Incarnation>,
+    /// Who leads, as far as it knows.
+    pub leader: Option<ReplicaId>,
+    /// The leader's pod.
+    pub leader_pod: Option<String>,
+    /// The in-sync set of the register version it holds.
+    pub in_sync: BTreeSet<ReplicaId>,
+    /// Highest index it knows to be committed.
+    pub commit: Index,
+    /// Highest index it knows the leader to have.
+    pub leader_last: Index,
+    /// Whether it may serve: a leader with its start entry committed, or a follower that hears
+    /// its leader and has what the leader has committed.
+    pub serving: bool,
+}
+
+/// What a replica is to its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Does not know yet.
+    Joining,
+    /// Acknowledges writes.
+    Leader,
+    /// In sync with a leader.
+    Follower,
+    /// Catching up with a leader.
+    Learner,
+    /// Stands aside.
+    Stranded(Stranded),
+}
+
+impl Replica {
+    /// What this replica shows of itself now.
+    pub fn standing(&self, log: &impl ReadLog) -> Standing {
+        let in_sync = self.register().map(|register| register.in_sync.clone()).unwrap_or_default();
+        let (position, leader, leader_last, serving) = match &self.role {
+            Role::Leader(leader) => {
+                (Position::Leader, Some(self.config.replica), log.last().index, self.commit >= leader.start)
+            }
+            Role::Stranded(reason) => (Position::Stranded(*reason), None, 0, false),
+            Role::Follower(follower) => {
+                let heard = follower.hears_leader(self.now, self.config.timing.takeover_after);
+                let position = match (follower.leader, in_sync.contains(&self.config.replica)) {
+                    (None, _) => Position::Joining,
+                    (Some(_), true) => Position::Follower,
+                    (Some(_), false) => Position::Learner,
+                };
+                let serving = heard && self.commit >= follower.leader_commit && follower.matched_index().is_some();
+                (position, follower.leader, follower.leader_last, serving)
+            }
+        };
+        let leader_pod = match leader {
+            Some(leader) if leader == self.config.replica => Some(self.config.pod.clone()),
+            Some(leader) => self.register().and_then(|register| register.pod_of(leader)).map(str::to_owned),
+            None => None,
+        };
+        let incarnation = self.incarnation;
+        Standing { position, epoch: self.promised, incarnation, leader, leader_pod, in_sync, commit: self.commit, leader_last, serving }
+    }
+}

@@ -1,0 +1,225 @@
+//! Following: take the leader's entries, answer what is durable, notice when it falls silent.
+
+use super::message::{Append, Appended, Join, Mismatch};
+use super::{Effect, Message, Millis, Replica, Role, Stranded};
+use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
+use crate::log::{Head, ReadLog, SharedEntry};
+use crate::register::FailoverReason;
+
+/// What a follower knows of its leader.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Who leads, as far as known.
+    pub(super) leader: Option<ReplicaId>,
+    /// The epoch of the leader's messages; 0 before the first.
+    epoch: Epoch,
+    /// Last time the leader was heard, or hope of that began.
+    pub(super) heard_at: Millis,
+    /// Whether `heard_at` is the time of a message of the leader.
+    heard: bool,
+    /// Connections to the leader were refused since it was last heard.
+    unreachable: bool,
+    /// Equal to the leader's log up to here; `None` until that was established in this epoch.
+    matched: Option<Index>,
+    round: u64,
+    /// Jitter of the next takeover.
+    patience: Millis,
+    join_at: Millis,
+    pub(super) leader_commit: Index,
+    pub(super) leader_last: Index,
+}
+
+impl Follower {
+    pub(super) fn new(now: Millis) -> Self {
+        Self {
+            leader: None,
+            epoch: 0,
+            heard_at: now,
+            heard: false,
+            unreachable: false,
+            matched: None,
+            round: 0,
+            patience: 0,
+            join_at: now,
+            leader_commit: 0,
+            leader_last: 0,
+        }
+    }
+
+    pub(super) fn hears_leader(&self, now: Millis, within: Millis) -> bool {
+        self.heard && now - self.heard_at <= within
+    }
+
+    pub(super) fn matched_index(&self) -> Option<Index> {
+        self.matched
+    }
+}
+
+impl Replica {
+    /// Follow the register's leader, whose messages may come later.
+    pub(super) fn follow_register(&mut self) {
+        let Some(register) = self.register() else { return };
+        let (leader, epoch) = (register.leader, register.epoch);
+        let patience = self.jitter(self.config.timing.takeover_after / 5);
+        let now = self.now;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let newer = epoch >= follower.epoch && follower.leader != Some(leader);
+        if newer {
+            *follower = Follower { leader: Some(leader), patience, ..Follower::new(now) };
+        }
+    }
+
+    pub(super) fn tick_follower(&mut self, log: &impl ReadLog) {
+        let timing = self.config.timing;
+        let now = self.now;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let silence = now - follower.heard_at;
+        let limit = if follower.unreachable { timing.takeover_after_unreachable } else { timing.takeover_after };
+        let lost = follower.leader.is_some() && silence > limit + follower.patience;
+        let join = follower.leader.is_some() && silence > 2 * timing.heartbeat && now >= follower.join_at;
+        if join || (follower.matched.is_none() && now >= follower.join_at) {
+            follower.join_at = now + timing.heartbeat;
+            self.send_join(log);
+        }
+        if lost && self.may_change_register() {
+            self.take_over(FailoverReason::LeaderLost, log);
+        }
+    }
+
+    fn send_join(&mut self, log: &impl ReadLog) {
+        let Some(leader) = self.register().map(|register| register.leader) else { return };
+        let join = Join { pod: self.config.pod.clone(), last: log.last(), promised_epoch: self.promised };
+        self.send(leader, Message::Join(join));
+    }
+
+    pub(super) fn unreachable(&mut self, replica: ReplicaId) {
+        if let Role::Follower(follower) = &mut self.role {
+            if follower.leader == Some(replica) {
+                follower.unreachable = true;
+            }
+        }
+    }
+
+    pub(super) fn receive_append(&mut self, from: ReplicaId, append: Append, log: &impl ReadLog) {
+        if append.epoch < self.promised {
+            // R1: who promised a higher epoch has nothing to say at a lower one but that.
+            let rejected = Message::Rejected { promised_epoch: self.promised };
+            return self.send(from, rejected);
+        }
+        match &self.role {
+            Role::Leader(leader) if leader.epoch >= append.epoch => return,
+            Role::Leader(_) => self.step_down(),
+            Role::Follower(_) | Role::Stranded(_) => {}
+        }
+        self.hear(from, &append);
+        if log.head(append.previous.index) != Some(append.previous) {
+            self.persist_log(None, Vec::new(), log);
+            return self.answer_mismatch(append.epoch, log);
+        }
+        let Some((truncate_after, fresh)) = self.fit(&append, log) else { return };
+        let matched = append.previous.index + append.entries.len() as Index;
+        if let Role::Follower(follower) = &mut self.role {
+            follower.matched = Some(follower.matched.unwrap_or(0).max(matched));
+        }
+        self.persist_log(truncate_after, fresh, log);
+        self.commit_to(append.commit.min(matched));
+        self.acknowledge();
+    }
+
+    /// Note that the leader of this epoch was heard, and promise it the epoch.
+    fn hear(&mut self, from: ReplicaId, append: &Append) {
+        self.promised = append.epoch;
+        let patience = self.jitter(self.config.timing.takeover_after / 5);
+        let now = self.now;
+        let Role::Follower(follower) = &mut self.role else { return };
+        if follower.epoch != append.epoch {
+            *follower = Follower { leader: Some(from), epoch: append.epoch, ..Follower::new(now) };
+        }
+        follower.leader = Some(from);
+        follower.heard_at = now;
+        follower.heard = true;
+        follower.unreachable = false;
+        follower.patience = patience;
+        follower.round = follower.round.max(append.round);
+        follower.leader_commit = follower.leader_commit.max(append.commit);
+        follower.leader_last = append.last;
+    }
+
+    /// Which of the leader's entries are new here, and after which index this log must be cut
+    /// first. `None` if the frame is damaged or contradicts what is committed here.
+    fn fit(&mut self, append: &Append, log: &impl ReadLog) -> Option<(Option<Index>, Vec<SharedEntry>)> {
+        let mut previous = append.previous;
+        let mut known = 0;
+        for entry in &append.entries {
+            if !entry.follows(previous) {
+                return None;
+            }
+            previous = entry.head;
+        }
+        for entry in &append.entries {
+            if log.head(entry.head.index) != Some(entry.head) {
+                break;
+            }
+            known += 1;
+        }
+        let fresh = append.entries[known..].to_vec();
+        let kept = append.previous.index + known as Index;
+        let conflict = !fresh.is_empty() && log.last().index > kept;
+        if conflict && kept < self.commit {
+            self.strand(Stranded::Diverged);
+            return None;
+        }
+        Some((conflict.then_some(kept), fresh))
+    }
+
+    /// Send to disk what is new: entries, a cut, a promise, the incarnation.
+    pub(super) fn persist_log(&mut self, truncate_after: Option<Index>, append: Vec<SharedEntry>, log: &impl ReadLog) {
+        let incarnation = self.adopt_incarnation();
+        let promise_is_new = self.promised > self.writes.issued_promise();
+        if append.is_empty() && truncate_after.is_none() && !promise_is_new && incarnation.is_none() {
+            return;
+        }
+        let kept = truncate_after.unwrap_or(log.last().index);
+        let last = append.last().map_or(kept, |entry| entry.head.index);
+        let write = self.writes.issue(incarnation, self.promised, truncate_after, append, last);
+        self.effects.push(Effect::Persist(write));
+    }
+
+    fn adopt_incarnation(&mut self) -> Option<Incarnation> {
+        if self.incarnation.is_some() {
+            return None;
+        }
+        self.incarnation = self.register().map(|register| register.incarnation);
+        self.incarnation
+    }
+
+    /// Tell the leader what is durable, once the promise to it is (R1).
+    pub(super) fn acknowledge(&mut self) {
+        let Role::Follower(follower) = &self.role else { return };
+        let (Some(leader), Some(matched)) = (follower.leader, follower.matched) else { return };
+        if follower.epoch != self.promised || self.writes.durable_promise() < follower.epoch {
+            return;
+        }
+        let durable = self.writes.durable_last().min(matched);
+        let appended = Appended { epoch: follower.epoch, round: follower.round, matched, durable };
+        self.send(leader, Message::Appended(appended));
+    }
+
+    /// Carries no promise and claims nothing durable, so it need not wait for the disk.
+    fn answer_mismatch(&mut self, epoch: Epoch, log: &impl ReadLog) {
+        let Role::Follower(follower) = &self.role else { return };
+        let Some(leader) = follower.leader else { return };
+        let mismatch = Mismatch { epoch, heads: spaced_heads(log) };
+        self.send(leader, Message::Mismatch(mismatch));
+    }
+}
+
+/// Heads at distances 0, 1, 2, 4, 8, … from the end of the log, and the empty one.
+fn spaced_heads(log: &impl ReadLog) -> Vec<Head> {
+    let last = log.last().index;
+    let distances = std::iter::once(0).chain((0..Index::BITS).map(|exponent| 1 << exponent));
+    let mut heads: Vec<Head> =
+        distances.take_while(|distance| *distance < last).filter_map(|distance| log.head(last - distance)).collect();
+    heads.push(Head::default());
+    heads
+}

@@ -1,0 +1,262 @@
+//! Leading: order proposals, copy them to every replica, commit what all required ones have.
+//!
+//! ```text
+//! Propose ─▶ Entry ─▶ Persist ─▶ Persisted ─┐
+//!               └───▶ Append ──▶ Appended ──┴─▶ min over all required ─▶ Commit
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::handover::Handover;
+use super::message::{Appended, Join, Mismatch};
+use super::progress::{Progress, Sender};
+use super::{Effect, Follower, Message, Millis, Refusal, Replica, RequestId, Role};
+use crate::identity::{Epoch, Index, ReplicaId};
+use crate::log::{Entry, Head, ReadLog};
+use crate::register::{Action, Register};
+
+/// A client's question whether this replica still leads.
+#[derive(Debug)]
+struct Confirmation {
+    id: RequestId,
+    round: u64,
+    index: Index,
+}
+
+/// What a leader keeps while it leads.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) epoch: Epoch,
+    /// Index of the entry that began the epoch: once it is committed, so is all before it.
+    pub(super) start: Index,
+    /// The end of the log, with proposals of this very step.
+    pub(super) last: Head,
+    pub(super) followers: BTreeMap<ReplicaId, Progress>,
+    /// Rises with every confirmation, so that an answer tells what it came after.
+    round: u64,
+    confirmations: Vec<Confirmation>,
+    pub(super) handover: Option<Handover>,
+}
+
+impl Leader {
+    /// A leader whose log ended at `previous` before its `start` entry.
+    pub(super) fn new(epoch: Epoch, previous: Head, start: Head, register: &Register, me: ReplicaId, now: Millis) -> Self {
+        let others = register.replicas.iter().filter(|member| member.replica != me);
+        let followers =
+            others.map(|member| (member.replica, Progress::new(member.pod.clone(), previous.index + 1, now))).collect();
+        Self { epoch, start: start.index, last: start, followers, round: 0, confirmations: Vec::new(), handover: None }
+    }
+
+    pub(super) fn pod_of(&self, replica: ReplicaId) -> Option<String> {
+        self.followers.get(&replica).map(|progress| progress.pod.clone())
+    }
+}
+
+impl Replica {
+    pub(super) fn tick_leader(&mut self, log: &impl ReadLog) {
+        let timing = self.config.timing;
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        for progress in leader.followers.values_mut() {
+            if progress.is_stuck(now, 2 * timing.heartbeat) {
+                progress.probe_again();
+            }
+        }
+        self.broadcast(log);
+        self.tend_register(log);
+        self.tick_handover(log);
+    }
+
+    pub(super) fn propose(&mut self, id: RequestId, payload: Vec<u8>, log: &impl ReadLog) {
+        if let Err(refusal) = self.may_propose() {
+            self.effects.push(Effect::Refused { id, refusal });
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(handover) = &mut leader.handover {
+            if let Err(refusal) = handover.queue(id, payload) {
+                self.effects.push(Effect::Refused { id, refusal });
+            }
+            return;
+        }
+        self.append(id, payload);
+        // Entries go out together at the end of the driver's batch, which is a tick of its own.
+        let _ = log;
+    }
+
+    /// Put a proposal into the log. Sent to followers by the next [`Replica::flush`].
+    pub(super) fn append(&mut self, id: RequestId, payload: Vec<u8>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let entry = Entry::after(leader.last, leader.epoch, payload);
+        leader.last = entry.head;
+        let index = entry.head.index;
+        let write = self.writes.issue(None, self.promised, None, vec![entry.into()], index);
+        self.effects.push(Effect::Persist(write));
+        self.effects.push(Effect::Proposed { id, index });
+    }
+
+    fn may_propose(&self) -> Result<(), Refusal> {
+        let Role::Leader(leader) = &self.role else { return Err(Refusal::NotLeader) };
+        let Some(view) = &self.view else { return Err(Refusal::NotLeader) };
+        let Some(register) = &view.register else { return Err(Refusal::NotLeader) };
+        let live = |replica: &ReplicaId| {
+            *replica == self.config.replica
+                || leader.followers.get(replica).is_some_and(|progress| progress.is_live(self.now, self.config.timing.drop_after))
+        };
+        let in_sync = register.in_sync.iter().filter(|replica| live(replica)).count();
+        if in_sync < view.min_in_sync {
+            return Err(Refusal::NotEnoughReplicas { in_sync, min_in_sync: view.min_in_sync });
+        }
+        Ok(())
+    }
+
+    /// Send what is new to every follower, and heartbeats where they are due. Called after every
+    /// batch of inputs, so that proposals that arrived together travel together.
+    pub fn flush(&mut self, now: Millis, log: &impl ReadLog) -> Vec<Effect> {
+        self.now = now;
+        self.broadcast(log);
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(super) fn broadcast(&mut self, log: &impl ReadLog) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        // Only what the log shows can be sent: entries of this very step follow with the next flush.
+        let sender = Sender { epoch: leader.epoch, round: leader.round, commit: self.commit, last: log.last().index.min(leader.last.index) };
+        let asked = !leader.confirmations.is_empty();
+        for (replica, progress) in &mut leader.followers {
+            let due = progress.heartbeat_due(self.now, self.config.timing.heartbeat) || (asked && progress.asked < leader.round);
+            progress.asked = leader.round;
+            for append in progress.frames(self.now, &sender, log, due) {
+                let (to, pod) = (*replica, progress.pod.clone());
+                self.effects.push(Effect::Send { to, pod, message: Message::Append(append) });
+            }
+        }
+    }
+
+    pub(super) fn receive_appended(&mut self, from: ReplicaId, appended: Appended, log: &impl ReadLog) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if appended.epoch != leader.epoch {
+            return;
+        }
+        let Some(progress) = leader.followers.get_mut(&from) else { return };
+        progress.appended(now, appended.round, appended.matched, appended.durable);
+        self.advance_commit(log);
+        self.settle_confirmations();
+        self.tend_register(log);
+        self.tick_handover(log);
+    }
+
+    pub(super) fn receive_mismatch(&mut self, from: ReplicaId, mismatch: &Mismatch, log: &impl ReadLog) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if mismatch.epoch != leader.epoch {
+            return;
+        }
+        let Some(progress) = leader.followers.get_mut(&from) else { return };
+        progress.mismatch(now, mismatch, log);
+        progress.ask_now();
+    }
+
+    pub(super) fn receive_rejected(&mut self, promised_epoch: Epoch) {
+        if matches!(&self.role, Role::Leader(leader) if leader.epoch < promised_epoch) {
+            self.read_register();
+        }
+    }
+
+    /// A replica that does not hear this leader tells where it is.
+    pub(super) fn receive_join(&mut self, from: ReplicaId, join: Join, log: &impl ReadLog) {
+        self.receive_rejected(join.promised_epoch);
+        if self.dropped_pods().contains(&join.pod) {
+            return;
+        }
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let known = log.head(join.last.index) == Some(join.last);
+        let next = if known { join.last.index + 1 } else { log.last().index + 1 };
+        let progress = leader.followers.entry(from).or_insert_with(|| Progress::new(join.pod.clone(), next, now));
+        progress.pod = join.pod;
+        progress.heard(now);
+        progress.ask_now();
+        self.tend_register(log);
+    }
+
+    /// Pods the operator wants out of the tenant.
+    pub(super) fn dropped_pods(&self) -> Vec<String> {
+        let requests = self.view.iter().flat_map(|view| &view.requests);
+        requests
+            .filter_map(|request| match &request.action {
+                Action::Drop { pod } => Some(pod.clone()),
+                Action::HandOver { .. } => None,
+            })
+            .collect()
+    }
+
+    /// R2: committed is what is durable here and at every replica of every register version that
+    /// could be current. The leader's own entries count only once its own disk has them.
+    pub(super) fn advance_commit(&mut self, log: &impl ReadLog) {
+        let required = self.required();
+        let Role::Leader(leader) = &self.role else { return };
+        let own = self.writes.durable_last();
+        let held = |replica: &ReplicaId| leader.followers.get(replica).map_or(0, |progress| progress.acked);
+        let committed = required.iter().filter(|replica| **replica != self.config.replica).map(held).fold(own, Index::min);
+        let start = leader.start;
+        let enough = self.register().is_some_and(|register| register.in_sync.len() >= self.min_in_sync());
+        // Below its start entry a leader cannot tell what is committed; with too few in sync
+        // nothing new may be acknowledged.
+        if committed >= start && enough && self.writes.durable_promise() == self.promised {
+            self.commit_to(committed);
+            self.settle_confirmations();
+            self.broadcast(log);
+        }
+    }
+
+    pub(super) fn min_in_sync(&self) -> usize {
+        self.view.as_ref().map_or(1, |view| view.min_in_sync)
+    }
+
+    /// A read is linearizable once all required replicas have confirmed the epoch after it was
+    /// asked: a majority would not do, for the one promoted could be the one not asked.
+    pub(super) fn confirm(&mut self, id: RequestId, log: &impl ReadLog) {
+        let commit = self.commit;
+        let Role::Leader(leader) = &mut self.role else {
+            self.effects.push(Effect::Refused { id, refusal: Refusal::NotLeader });
+            return;
+        };
+        leader.round += 1;
+        leader.confirmations.push(Confirmation { id, round: leader.round, index: commit.max(leader.start) });
+        self.settle_confirmations();
+        self.broadcast(log);
+    }
+
+    fn settle_confirmations(&mut self) {
+        let required = self.required();
+        let (me, commit) = (self.config.replica, self.commit);
+        let Role::Leader(leader) = &mut self.role else { return };
+        if commit < leader.start {
+            return;
+        }
+        let others = required.iter().filter(|replica| **replica != me);
+        let round = others
+            .map(|replica| leader.followers.get(replica).map_or(0, |progress| progress.round))
+            .fold(leader.round, u64::min);
+        let (settled, waiting) = std::mem::take(&mut leader.confirmations).into_iter().partition(|asked| asked.round <= round);
+        leader.confirmations = waiting;
+        let settled: Vec<Confirmation> = settled;
+        self.effects.extend(settled.into_iter().map(|asked| Effect::Confirmed { id: asked.id, index: asked.index }));
+    }
+
+    /// Somebody else leads, or may: what was proposed and not committed is in their hands.
+    pub(super) fn step_down(&mut self) {
+        let follower = Role::Follower(Follower::new(self.now));
+        let Role::Leader(leader) = std::mem::replace(&mut self.role, follower) else { return };
+        for asked in leader.confirmations {
+            self.effects.push(Effect::Refused { id: asked.id, refusal: Refusal::NotLeader });
+        }
+        if let Some(handover) = leader.handover {
+            self.end_handover(handover, true);
+        }
+        self.effects.push(Effect::SteppedDown);
+        self.follow_register();
+    }
+}

@@ -1,0 +1,75 @@
+//! What replicas say to each other. Every message may be lost, repeated, late or out of order.
+
+use crate::identity::{Epoch, Index};
+use crate::log::{Head, SharedEntry};
+
+/// One message between replicas of the same incarnation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Leader to follower: entries, or none as a heartbeat.
+    Append(Append),
+    /// Follower to leader: what is durable here.
+    Appended(Appended),
+    /// Follower to leader: my log does not contain what yours is built on.
+    Mismatch(Mismatch),
+    /// Anyone to a leader of the past: a higher epoch was promised.
+    Rejected {
+        /// The epoch promised.
+        promised_epoch: Epoch,
+    },
+    /// A replica that hears no leader tells the one in the register where it is.
+    Join(Join),
+    /// The register has a new leader: read it.
+    LeadershipMoved,
+}
+
+/// Entries that follow `previous`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// The leader's epoch.
+    pub epoch: Epoch,
+    /// Rises with every confirmation asked; echoed in the answer.
+    pub round: u64,
+    /// The entry just before `entries`.
+    pub previous: Head,
+    /// In order, without gaps. Empty in a heartbeat.
+    pub entries: Vec<SharedEntry>,
+    /// Committed up to here.
+    pub commit: Index,
+    /// The leader's last index.
+    pub last: Index,
+}
+
+/// What a follower has durably at `epoch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The epoch both are in.
+    pub epoch: Epoch,
+    /// The latest round heard.
+    pub round: u64,
+    /// Equal to the leader's log up to here.
+    pub matched: Index,
+    /// Of that, durable up to here.
+    pub durable: Index,
+}
+
+/// Where a follower's log may agree with the leader's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The epoch both are in.
+    pub epoch: Epoch,
+    /// Heads of the follower's log from its last backwards, ever wider spaced, ending with the
+    /// empty one: the leader finds a common one in a single round trip.
+    pub heads: Vec<Head>,
+}
+
+/// Where a replica is and what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The pod it lives in.
+    pub pod: String,
+    /// The last entry of its log.
+    pub last: Head,
+    /// The epoch it has promised.
+    pub promised_epoch: Epoch,
+}

@@ -1,0 +1,269 @@
+//! The handle through which the API reaches the tenant: propose a write, wait until a read is
+//! fresh enough, ask for status. Behind it stands the [`crate::driver`].
+//!
+//! ```text
+//! server -> Handle::write -> driver -> core::replica -> oplog + followers -> apply -> Written
+//! server -> Handle::freshen -> (wait) -> server reads the Store
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
+use percolate_core::operation::{Operation, Outcome};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::Store;
+
+/// Where a client stands in a tenant's history. Opaque to clients; sent with every reply and
+/// sent back with the next request, at any node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionToken {
+    /// The history the client read from.
+    pub incarnation: Incarnation,
+    /// Epoch under which it was served.
+    pub epoch: Epoch,
+    /// Everything up to this index is visible to the client.
+    pub index: Index,
+}
+
+/// A session token that this node cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a session token has the form <incarnation>.<epoch>.<index>, as a reply's Percolate-Session header gave it")]
+pub struct ParseTokenError;
+
+impl fmt::Display for SessionToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}", self.incarnation, self.epoch, self.index)
+    }
+}
+
+impl FromStr for SessionToken {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('.');
+        let (Some(incarnation), Some(epoch), Some(index), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(ParseTokenError);
+        };
+        Ok(Self {
+            incarnation: incarnation.parse().map_err(|_| ParseTokenError)?,
+            epoch: epoch.parse().map_err(|_| ParseTokenError)?,
+            index: index.parse().map_err(|_| ParseTokenError)?,
+        })
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Not older than the session token sent along; without one, whatever this replica has.
+    #[default]
+    Session,
+    /// Sees every write acknowledged before the read began; asked of the leader, confirmed by all in sync.
+    Linearizable,
+    /// Whatever this replica has applied.
+    Local,
+}
+
+/// A write that is durable on every in-sync replica and applied here.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What the write did, or why it was refused (a refusal is durable too).
+    pub outcome: Outcome,
+    /// Send it with the next request to see this write anywhere.
+    pub token: SessionToken,
+}
+
+/// Why a request could not be served here and now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Another replica leads: the request can be forwarded to its API.
+    #[error("this replica does not lead, {leader_url:?} does")]
+    NotLeader {
+        /// Base URL of the leader's API, if it is known.
+        leader_url: Option<String>,
+    },
+    /// Nobody leads that this replica knows of.
+    #[error("no leader is known")]
+    NoLeader,
+    /// Fewer replicas are in sync than the tenant demands.
+    #[error("{in_sync} replicas in sync and reachable, {min_in_sync} are needed to write")]
+    NotEnoughReplicas {
+        /// In sync and reachable.
+        in_sync: usize,
+        /// Demanded by the tenant.
+        min_in_sync: usize,
+    },
+    /// Too much is waiting already.
+    #[error("too many requests are waiting")]
+    Overloaded,
+    /// The write was proposed, then leadership was lost or the node stopped: it may or may not
+    /// take effect. A retry with the same idempotency key is safe.
+    #[error("the outcome is unknown")]
+    UnknownOutcome,
+    /// What the session token demands was not reached in time.
+    #[error("this replica has applied up to {applied}, the session asks for {wanted}")]
+    TooStale {
+        /// Applied here.
+        applied: Index,
+        /// Demanded by the token.
+        wanted: Index,
+    },
+    /// The token is of another history (the tenant was restored or recreated).
+    #[error("the session token belongs to another history of this tenant")]
+    OtherIncarnation,
+}
+
+/// What this replica is to its tenant right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Has not found out yet.
+    Joining,
+    /// Acknowledges writes.
+    Leader,
+    /// Copies the leader's log and is in sync.
+    Follower,
+    /// Copies the leader's log and is not in sync yet.
+    Learner,
+}
+
+/// What `GET /api/v1/status`, readiness and metrics show. Changes are pushed by the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This disk.
+    pub replica_id: ReplicaId,
+    /// The tenant's history; `None` before the first contact with it.
+    pub incarnation: Option<Incarnation>,
+    /// What this replica is.
+    pub role: Role,
+    /// Highest epoch known.
+    pub epoch: Epoch,
+    /// Who leads, as far as known.
+    pub leader: Option<ReplicaId>,
+    /// The leader's pod.
+    pub leader_pod: Option<String>,
+    /// Base URL of the leader's API (`https://host:8000`), for forwarding.
+    pub leader_url: Option<String>,
+    /// The in-sync set of the register version held.
+    pub in_sync: Vec<ReplicaId>,
+    /// Last index in the log.
+    pub last: Index,
+    /// Highest index known to be committed.
+    pub committed: Index,
+    /// Highest index applied to the visible store.
+    pub applied: Index,
+    /// Entries this replica is behind the leader, as far as it knows.
+    pub lag: Index,
+    /// Whether the replica serves: the readiness probe's answer.
+    pub serving: bool,
+}
+
+/// A request to the driver. Sent through [`Handle`].
+#[derive(Debug)]
+pub enum Command {
+    /// Write these operations as one transaction.
+    Write {
+        /// All or nothing.
+        operations: Vec<Operation>,
+        /// The same key again gets the first answer.
+        idempotency_key: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Written, Unavailable>>,
+    },
+    /// Answer once everything acknowledged before now is applied here and leadership is confirmed.
+    Confirm {
+        /// Where the answer goes: the index applied.
+        reply: oneshot::Sender<Result<Index, Unavailable>>,
+    },
+    /// Give the lead to another replica, if there is one; answered when it is done or impossible.
+    HandOver {
+        /// Where the answer goes: whether somebody else leads now.
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// Cheap to clone; one per connection is fine.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// The visible store: read it after [`Handle::freshen`].
+    pub store: Arc<Store>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+/// How long a read waits for this replica to reach its session token before it is sent to the
+/// leader instead: a few heartbeats, so that a healthy follower always makes it.
+pub const FRESHEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Handle {
+    /// A handle to the driver behind `commands`, which publishes `status`.
+    pub fn new(store: Arc<Store>, commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> Self {
+        Self { store, commands, status }
+    }
+
+    /// What this replica is right now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Follow the changes of [`Handle::status`].
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Write `operations` as one transaction; returns when it is durable on every in-sync replica
+    /// and visible here. Dropping the future does not undo the write.
+    pub async fn write(&self, operations: Vec<Operation>, idempotency_key: Option<String>) -> Result<Written, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Write { operations, idempotency_key, reply };
+        self.commands.try_send(command).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Unavailable::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Unavailable::NoLeader,
+        })?;
+        answer.await.unwrap_or(Err(Unavailable::UnknownOutcome))
+    }
+
+    /// Wait until a read of the store is as fresh as asked; returns the token of what it will see.
+    pub async fn freshen(&self, consistency: Consistency, token: Option<SessionToken>) -> Result<SessionToken, Unavailable> {
+        match consistency {
+            Consistency::Local => {}
+            Consistency::Session => self.reach(token).await?,
+            Consistency::Linearizable => {
+                let (reply, answer) = oneshot::channel();
+                self.commands.try_send(Command::Confirm { reply }).map_err(|_| Unavailable::Overloaded)?;
+                answer.await.unwrap_or(Err(Unavailable::NoLeader))?;
+            }
+        }
+        let status = self.status();
+        let incarnation = status.incarnation.ok_or(Unavailable::NoLeader)?;
+        Ok(SessionToken { incarnation, epoch: status.epoch, index: status.applied })
+    }
+
+    async fn reach(&self, token: Option<SessionToken>) -> Result<(), Unavailable> {
+        let Some(token) = token else { return Ok(()) };
+        let mut status = self.status.clone();
+        let reached = status.wait_for(|status| status.applied >= token.index || status.incarnation != Some(token.incarnation));
+        let waited = tokio::time::timeout(FRESHEN_TIMEOUT, reached).await.is_ok();
+        let now = self.status();
+        if now.incarnation.is_some_and(|incarnation| incarnation != token.incarnation) {
+            return Err(Unavailable::OtherIncarnation);
+        }
+        if waited && now.incarnation.is_some() {
+            return Ok(());
+        }
+        Err(Unavailable::TooStale { applied: now.applied, wanted: token.index })
+    }
+
+    /// Ask the leader's process to hand over; `true` when another replica leads.
+    pub async fn hand_over(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::HandOver { reply }).await.is_err() {
+            return false;
+        }
+        answer.await.unwrap_or(false)
+    }
+}
