@@ -1,0 +1,289 @@
+//! Programs that are built from Go modules, once, into a directory that outlives checkouts.
+//!
+//! Each module under `e2e/cluster/` pins one project by `go.mod` and `go.sum`; its directory in the
+//! cache carries a hash of both and of the build flags, so that a changed version is a new directory.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::layout::cache;
+use crate::progress::{elapsed, say};
+
+/// The Kubernetes that the cluster runs.
+pub const KUBERNETES_VERSION: &str = "v1.37.2";
+/// How often a long build says how far it is.
+const REPORT_INTERVAL: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(100);
+/// Hex digits of the hash in a directory's name: enough against chance, short enough to read.
+const HASH_DIGITS: usize = 12;
+
+/// A Go module whose `tool` entries are built.
+#[derive(Debug, Clone, Copy)]
+struct Module {
+    /// Its directory below `e2e/cluster/`.
+    name: &'static str,
+    /// What the first build costs, for the person who waits.
+    first_build: &'static str,
+    /// Without its version flags Kubernetes calls itself v0.0.0-master and clients cannot read that.
+    linker_flags: &'static str,
+}
+
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    first_build: "about 8 min on 2 cores",
+    linker_flags: "-s -w \
+        -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+        -X k8s.io/component-base/version.gitMajor=1 \
+        -X k8s.io/component-base/version.gitMinor=37 \
+        -X k8s.io/component-base/version.gitCommit=unknown \
+        -X k8s.io/component-base/version.gitTreeState=clean",
+};
+const COREDNS: Module = Module {
+    name: "coredns",
+    first_build: "about 2 min on 2 cores",
+    linker_flags: "-s -w",
+};
+const LOCAL_PATH_PROVISIONER: Module = Module {
+    name: "local-path-provisioner",
+    first_build: "about 1 min on 2 cores",
+    linker_flags: "-s -w",
+};
+const HELM: Module = Module {
+    name: "helm",
+    first_build: "about 1 min on 2 cores",
+    linker_flags: "-s -w",
+};
+
+/// The programs of Kubernetes.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    directory: PathBuf,
+}
+
+impl Kubernetes {
+    /// Builds what is not built yet.
+    pub fn ready() -> Result<Self> {
+        Ok(Self {
+            directory: built(KUBERNETES)?,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The path of one program, for instance `kubelet`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// `kubectl` with this kubeconfig.
+    pub fn kubectl(&self, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(self.program("kubectl"));
+        command.env("KUBECONFIG", kubeconfig);
+        command
+    }
+}
+
+/// The programs that the cluster runs besides Kubernetes.
+#[derive(Debug, Clone)]
+pub struct Addons {
+    /// The DNS server.
+    pub coredns: PathBuf,
+    /// The provisioner of volumes.
+    pub local_path_provisioner: PathBuf,
+}
+
+impl Addons {
+    /// Builds what is not built yet.
+    pub fn ready() -> Result<Self> {
+        Ok(Self {
+            coredns: built(COREDNS)?.join("coredns"),
+            local_path_provisioner: built(LOCAL_PATH_PROVISIONER)?.join("local-path-provisioner"),
+        })
+    }
+}
+
+/// Helm: the user's own if `PATH` has it, else built.
+pub fn helm() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::split_paths(&path)
+        .map(|directory| directory.join("helm"))
+        .find(|helm| helm.is_file());
+    match own {
+        Some(helm) => Ok(helm),
+        None => Ok(built(HELM)?.join("helm")),
+    }
+}
+
+/// The directory with the module's programs.
+fn built(module: Module) -> Result<PathBuf> {
+    let sources = sources(module);
+    let directory =
+        cache()?
+            .join("bin")
+            .join(format!("{}-{}", module.name, hash(module, &sources)?));
+    if !directory.exists() {
+        build(module, &sources, &directory)?;
+    }
+    Ok(directory)
+}
+
+fn sources(module: Module) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("cluster")
+        .join(module.name)
+}
+
+fn hash(module: Module, sources: &Path) -> Result<String> {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for file in ["go.mod", "go.sum"] {
+        let path = sources.join(file);
+        context
+            .update(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    context.update(module.linker_flags.as_bytes());
+    let hex: String = context
+        .finish()
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(hex[..HASH_DIGITS].to_owned())
+}
+
+/// Builds into a directory of its own and renames it at the end: an interrupted build leaves no half.
+fn build(module: Module, sources: &Path, directory: &Path) -> Result<()> {
+    say(&format!(
+        "  {} is built from its Go module (the first time {})",
+        module.name, module.first_build
+    ));
+    let start = Instant::now();
+    let partial = directory.with_extension(format!("partial-{}", std::process::id()));
+    fs::create_dir_all(&partial)?;
+    let child = Command::new("nice")
+        .args([
+            "go",
+            "build",
+            "-v",
+            "-trimpath",
+            "-ldflags",
+            module.linker_flags,
+            "-o",
+        ])
+        .arg(partial.join(""))
+        .arg("tool")
+        .env("CGO_ENABLED", "0")
+        .current_dir(sources)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run go")?;
+    let result = follow(module, child, start);
+    if result.is_err() {
+        // The build's own error is the one worth reading.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    result?;
+    fs::rename(&partial, directory)?;
+    say(&format!(
+        "  {} is built: {}",
+        module.name,
+        elapsed(start.elapsed())
+    ));
+    Ok(())
+}
+
+/// Reads the names of packages that go prints as it compiles them, and reports how many there were.
+fn follow(module: Module, mut child: Child, start: Instant) -> Result<()> {
+    let packages = AtomicUsize::new(0);
+    let output = child.stderr.take().context("go has no standard error")?;
+    let (status, said) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| count_packages(output, &packages));
+        let mut reported = start;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            std::thread::sleep(POLL);
+            if reported.elapsed() >= REPORT_INTERVAL {
+                reported = Instant::now();
+                let count = packages.load(Ordering::Relaxed);
+                say(&format!(
+                    "  {}: {count} packages compiled, {}",
+                    module.name,
+                    elapsed(start.elapsed())
+                ));
+            }
+        };
+        anyhow::Ok((status, reader.join().unwrap_or_default()))
+    })?;
+    if !status.success() {
+        bail!("building {} failed: {said}", module.name);
+    }
+    Ok(())
+}
+
+/// Gives back the lines that are no names of packages: what went wrong.
+fn count_packages(output: impl Read, packages: &AtomicUsize) -> String {
+    let mut said = String::new();
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        if line.contains(' ') {
+            said.push_str(&line);
+            said.push('\n');
+        } else {
+            packages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubernetes_says_the_version_that_its_module_pins() {
+        let pinned = fs::read_to_string(sources(KUBERNETES).join("go.mod")).expect("readable");
+        assert!(pinned.contains(&format!("k8s.io/kubernetes {KUBERNETES_VERSION}")));
+        assert!(
+            KUBERNETES
+                .linker_flags
+                .contains(&format!("gitVersion={KUBERNETES_VERSION} "))
+        );
+    }
+
+    #[test]
+    fn other_flags_or_another_module_make_another_directory() {
+        let hashes = [
+            KUBERNETES,
+            COREDNS,
+            Module {
+                linker_flags: "",
+                ..COREDNS
+            },
+        ]
+        .map(|module| hash(module, &sources(module)).expect("readable"));
+        assert_eq!(hashes[0].len(), HASH_DIGITS);
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2]);
+    }
+
+    #[test]
+    fn complaints_are_kept_and_package_names_counted() {
+        let output = "k8s.io/api/core/v1\nfoo.go:3: undefined: x\nk8s.io/api/apps/v1\n";
+        let packages = AtomicUsize::new(0);
+        assert_eq!(
+            count_packages(output.as_bytes(), &packages),
+            "foo.go:3: undefined: x\n"
+        );
+        assert_eq!(packages.into_inner(), 2);
+    }
+}
