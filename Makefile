@@ -70,7 +70,7 @@ stories:
 	$(call serially,core stories on the real cluster,$(STORIES_CORE))
 
 image: build
-	@$(STAGE) "image" $(E2E) image
+	@$(STAGE) "images of node and operator" $(E2E) image build --no-compile
 
 clean-cluster: build
 	@$(STAGE) "cluster: removed" $(E2E) cluster down
