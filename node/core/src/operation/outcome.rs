@@ -64,6 +64,8 @@ pub enum RefusalCode {
     VersionMismatch = 4,
     /// The item would outgrow its limit.
     TooLarge = 5,
+    /// The idempotency key was used for something else before.
+    KeyReused = 6,
 }
 
 impl Effect {
@@ -73,12 +75,13 @@ impl Effect {
 
 impl RefusalCode {
     /// All codes.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NotFound,
         Self::ResourceImmutable,
         Self::MomentImmutable,
         Self::VersionMismatch,
         Self::TooLarge,
+        Self::KeyReused,
     ];
 
     /// The code's stable word.
@@ -89,6 +92,7 @@ impl RefusalCode {
             Self::MomentImmutable => "moment_immutable",
             Self::VersionMismatch => "version_mismatch",
             Self::TooLarge => "too_large",
+            Self::KeyReused => "key_reused",
         }
     }
 }

@@ -1,0 +1,202 @@
+//! The tenant's data on this replica's disk: the oplog, the visible items, and what this replica
+//! must remember about itself. One RocksDB, opened by one process at a time.
+//!
+//! ```text
+//! driver -> persist (promise, cut, append: synced)   -> oplog, meta
+//! driver -> apply   (committed entries: not synced)  -> items, changes, idempotency, meta
+//! server -> get, list                                <- items
+//! driver -> head, read                               <- oplog
+//! ```
+//! An entry is in the oplog before it is applied, and applied in the same atomic write that says
+//! so: after a crash the applied state is that of some earlier index, and applying the rest of the
+//! oplog again leads to exactly the state lost. Every key is listed in [`keys`].
+//!
+//! What this module does not do: decide what is committed (the replica), or what an operation does
+//! to an item ([`percolate_core::apply`]). Calls block on the disk.
+
+mod applying;
+mod changes;
+mod codec;
+mod engine;
+mod error;
+mod idempotency;
+mod items;
+pub mod keys;
+mod listing;
+mod meta;
+mod opening;
+mod oplog;
+mod pending;
+mod state_hash;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
+use percolate_core::log::{Head, SharedEntry};
+use percolate_core::model::{Item, ItemKey};
+use percolate_core::operation::Outcome;
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+pub use self::error::{OpenError, StoreError};
+use self::keys::Family;
+pub use self::listing::{ListQuery, Page};
+use self::listing::View;
+use self::meta::Fact;
+
+/// What this replica had made durable when last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durable {
+    /// Identity of this disk.
+    pub replica_id: ReplicaId,
+    /// The history the log belongs to; `None` on a new disk.
+    pub incarnation: Option<Incarnation>,
+    /// No lower epoch is answered any more.
+    pub promised_epoch: Epoch,
+    /// The oplog's last entry.
+    pub last: Head,
+    /// The last entry that the visible items contain.
+    pub applied: Head,
+}
+
+/// One durable step of the log, written whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct LogChange {
+    /// Promise to answer no epoch below.
+    pub promise: Option<Epoch>,
+    /// The history the log belongs to from here on.
+    pub incarnation: Option<Incarnation>,
+    /// Remove the entries after this index, before appending.
+    pub truncate_after: Option<Index>,
+    /// Entries to append, in order, each following the one before.
+    pub append: Vec<SharedEntry>,
+}
+
+/// An open store. Shared between threads; `persist` belongs to one of them, `apply` to one.
+#[derive(Debug)]
+pub struct Store {
+    db: DB,
+    durable: Mutex<Durable>,
+    /// Held while applying: entries are applied one after the other.
+    applying: Mutex<()>,
+    /// Set for good once a write failed.
+    stopped: AtomicBool,
+}
+
+impl Store {
+    /// Open the store in `directory`, making it if there is none. `fresh` is the identity of the
+    /// disk if this is its first use; otherwise the disk keeps the one it has.
+    pub fn open(directory: &Path, fresh: ReplicaId) -> Result<Self, OpenError> {
+        let (db, durable) = opening::open(directory, fresh)?;
+        Ok(Self { db, durable: Mutex::new(durable), applying: Mutex::new(()), stopped: AtomicBool::new(false) })
+    }
+
+    /// What is durable, as of the last `persist` and `apply` that returned.
+    pub fn durable(&self) -> Durable {
+        *self.lock_durable()
+    }
+
+    /// The last entry that the visible items contain.
+    pub fn applied(&self) -> Head {
+        self.durable().applied
+    }
+
+    /// Make `change` durable: one batch, one sync. Group commit is the caller's, by merging changes.
+    ///
+    /// After an error the process must end: when a sync failed, the kernel may have dropped the
+    /// pages and report success the next time, so nothing in this process can tell what is on the
+    /// disk. Every later write is refused ([`StoreError::Stopped`]); the next start reads what is there.
+    pub fn persist(&self, change: &LogChange) -> Result<(), StoreError> {
+        let next = self.stopping_on_error(|| {
+            let mut batch = WriteBatch::default();
+            let next = self.stage(change, &mut batch)?;
+            let mut synced = WriteOptions::default();
+            synced.set_sync(true);
+            self.db.write_opt(batch, &synced).map_err(StoreError::engine("append to the oplog"))?;
+            Ok(next)
+        })?;
+        let mut durable = self.lock_durable();
+        *durable = Durable { applied: durable.applied, ..next };
+        Ok(())
+    }
+
+    /// Put `change` into `batch`; returns what will be durable then.
+    fn stage(&self, change: &LogChange, batch: &mut WriteBatch) -> Result<Durable, StoreError> {
+        let mut next = self.durable();
+        let meta = engine::family(&self.db, Family::Meta);
+        if let Some(epoch) = change.promise {
+            if epoch < next.promised_epoch {
+                return Err(StoreError::PromiseFalls { epoch, promised: next.promised_epoch });
+            }
+            batch.put_cf(meta, meta::PROMISED_EPOCH, epoch.encode());
+            next.promised_epoch = epoch;
+        }
+        if let Some(incarnation) = change.incarnation {
+            batch.put_cf(meta, meta::INCARNATION, incarnation.encode());
+            next.incarnation = Some(incarnation);
+        }
+        if let Some(after) = change.truncate_after.filter(|after| *after < next.last.index) {
+            if after < next.applied.index {
+                return Err(StoreError::CutsApplied { after, applied: next.applied.index });
+            }
+            next.last = oplog::head(&self.db, after)?.ok_or(StoreError::Gap { missing: after })?;
+            oplog::cut_after(&self.db, batch, after);
+        }
+        next.last = oplog::append(&self.db, batch, next.last, &change.append)?;
+        Ok(next)
+    }
+
+    /// The head of the entry at `index`; `None` outside the oplog. Index 0 has the default head.
+    pub fn head(&self, index: Index) -> Result<Option<Head>, StoreError> {
+        oplog::head(&self.db, index)
+    }
+
+    /// Entries from `from` on, in order, at least one if there is one, stopping before their
+    /// payloads exceed `max_bytes`. A gap or an unreadable entry is an error, never skipped.
+    pub fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<SharedEntry>, StoreError> {
+        oplog::read(&self.db, from, max_bytes)
+    }
+
+    /// Make committed `entries` visible, which continue after [`Store::applied`]; returns what each
+    /// came to. One atomic batch, not synced: after a crash the oplog brings it back.
+    ///
+    /// After an error the process must end, as after [`Store::persist`].
+    pub fn apply(&self, entries: &[SharedEntry]) -> Result<Vec<Outcome>, StoreError> {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stopping_on_error(|| {
+            let applied = applying::apply(&self.db, &self.durable(), entries)?;
+            self.db.write(applied.batch).map_err(StoreError::engine("apply entries"))?;
+            self.lock_durable().applied = applied.head;
+            Ok(applied.outcomes)
+        })
+    }
+
+    /// The item under `key`, unless it is deleted or an edge with a deleted endpoint.
+    pub fn get(&self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
+        View::new(&self.db).get(key)
+    }
+
+    /// A page of the items that readers see, in the order of their keys.
+    pub fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        View::new(&self.db).list(query)
+    }
+
+    /// A hash over everything replicas hold in common, with the head it belongs to. Equal at equal
+    /// heads on all replicas. Reads everything: for tests and for people who suspect damage.
+    pub fn state_hash(&self) -> Result<(Head, [u8; 32]), StoreError> {
+        state_hash::compute(&self.db)
+    }
+
+    fn stopping_on_error<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(StoreError::Stopped);
+        }
+        write().inspect_err(|_| self.stopped.store(true, Ordering::Release))
+    }
+
+    fn lock_durable(&self) -> MutexGuard<'_, Durable> {
+        // Plain data, assigned whole: a panic elsewhere cannot have left it half changed.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

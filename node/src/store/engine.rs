@@ -1,0 +1,109 @@
+//! How RocksDB is opened: small enough for thousands of tenants on few machines, and strict
+//! enough that what was acknowledged is never silently missing.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+};
+
+use super::keys::Family;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Blocks kept uncompressed in memory, shared by all families: the hot items of one small tenant.
+const BLOCK_CACHE_BYTES: usize = 4 * MIB;
+
+/// Two of these may be in memory per busy family; small, because a node should idle below 25 MiB.
+const WRITE_BUFFER_BYTES: usize = 4 * MIB;
+
+/// All write buffers together, at which the largest is flushed.
+const ALL_WRITE_BUFFERS_BYTES: usize = 12 * MIB;
+
+/// Steps in which a write buffer takes memory. RocksDB's default (an eighth of the buffer) would
+/// be taken by each of five families at its first key.
+const ARENA_BLOCK_BYTES: usize = 64 * KIB;
+
+/// Bounds the time to open after a crash, and flushes families that are seldom written.
+const WRITE_AHEAD_LOG_BYTES: u64 = 32 * MIB as u64;
+
+/// Documents compress well, and better in larger blocks.
+const BLOCK_BYTES: usize = 16 * KIB;
+
+/// One per thousand lookups of an absent key reads a block in vain.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+
+/// Tenants are small: more parallelism would only cost memory and disturb the neighbours.
+const BACKGROUND_JOBS: i32 = 2;
+
+/// Each open file holds its index's handle; a small tenant has a few dozen files.
+const OPEN_FILES: i32 = 256;
+
+/// The engine's own message log: kept for support, never a reason to fill a volume.
+const MESSAGE_LOG_BYTES: usize = MIB;
+const MESSAGE_LOGS: usize = 2;
+
+/// Spread writes of new files over time instead of one stall at the end.
+const BYTES_PER_SYNC: u64 = MIB as u64;
+
+pub(super) fn open(path: &Path) -> Result<DB, rocksdb::Error> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+    DB::open_cf_descriptors(&database_options(), path, families)
+}
+
+/// The handle of `family`.
+///
+/// # Panics
+/// Never after [`open`], which creates every family or fails.
+pub(super) fn family(db: &DB, family: Family) -> &ColumnFamily {
+    db.cf_handle(family.name()).expect("open creates every family")
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    // After a crash the log's last record may be incomplete: that one was never acknowledged and is
+    // dropped. Damage anywhere else refuses to open. Of the other modes, AbsoluteConsistency would
+    // refuse after every kill -9, and PointInTime (the default) would silently drop whatever
+    // follows the damage, acknowledged writes included, on a replica still counted as in sync.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    // Atomic flush stays off: it matters only to writes that bypass the write-ahead log, and none do.
+    options.set_max_total_wal_size(WRITE_AHEAD_LOG_BYTES);
+    options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_max_subcompactions(1);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_file_opening_threads(1);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(MESSAGE_LOG_BYTES);
+    options.set_keep_log_file_num(MESSAGE_LOGS);
+    options
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(BLOCK_BYTES);
+    // Indexes and filters count against the cache: memory stays bounded however large a tenant is.
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if matches!(family, Family::Items | Family::Idempotency) {
+        blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options.set_max_write_buffer_number(2);
+    options.set_compression_type(DBCompressionType::Zstd);
+    options
+}

@@ -1,0 +1,59 @@
+//! Items in the `items` family, each with the position of its latest change.
+//!
+//! Keys are [`ItemKey::to_bytes`]: `kind`, then the id; an edge's three names with `00` between.
+
+use percolate_core::model::{Item, ItemKey};
+
+use super::error::StoreError;
+use super::keys::{Family, Fields, Position};
+use super::pending::Pending;
+use super::{changes, codec};
+
+const FORMAT: u8 = 1;
+
+/// An item as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stored {
+    /// Its line in the `changes` family.
+    pub(super) position: Position,
+    pub(super) item: Item,
+}
+
+pub(super) fn encode(stored: &Stored) -> Vec<u8> {
+    let mut bytes = vec![FORMAT];
+    bytes.extend_from_slice(&changes::key(stored.position));
+    bytes.extend_from_slice(&codec::encode_item(&stored.item));
+    bytes
+}
+
+pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Stored, StoreError> {
+    let refused = |reason| StoreError::undecodable(Family::Items, key, reason);
+    let mut fields = Fields(bytes);
+    if fields.u8() != Some(FORMAT) {
+        return Err(refused("it has another format"));
+    }
+    let position = changes::take(&mut fields).ok_or_else(|| refused("it is cut short"))?;
+    Ok(Stored { position, item: codec::decode_item(key, fields.rest())? })
+}
+
+/// The key in `bytes`.
+pub(super) fn key(bytes: &[u8]) -> Result<ItemKey, StoreError> {
+    ItemKey::from_bytes(bytes).map_err(|error| StoreError::undecodable(Family::Items, bytes, error.to_string()))
+}
+
+/// The item as it will be once `pending` is written.
+pub(super) fn find(pending: &Pending, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+    let bytes = pending.get(Family::Items, key)?;
+    bytes.map(|bytes| decode(key, &bytes)).transpose()
+}
+
+/// Store `item`, changed at `position`, and move its line in the feed there.
+pub(super) fn write(pending: &mut Pending, key: &ItemKey, item: Item, position: Position) -> Result<(), StoreError> {
+    let key = key.to_bytes();
+    if let Some(previous) = find(pending, &key)? {
+        pending.delete(Family::Changes, changes::key(previous.position).to_vec());
+    }
+    pending.put(Family::Changes, changes::key(position).to_vec(), key.clone());
+    pending.put(Family::Items, key, encode(&Stored { position, item }));
+    Ok(())
+}

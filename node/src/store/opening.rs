@@ -1,0 +1,109 @@
+//! From a directory to an open database whose parts agree with each other.
+//!
+//! ```text
+//! make directory -> engine opens -> format is known -> new disk gets its identity -> log and state match
+//! ```
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use percolate_core::identity::{Index, ReplicaId};
+use percolate_core::log::Head;
+use rocksdb::{DB, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
+
+use super::Durable;
+use super::error::{OpenError, StoreError};
+use super::keys::{self, Family};
+use super::meta::{self, Fact};
+use super::pending::read_fact;
+use super::{engine, oplog};
+
+/// The database's own directory below the data directory: a volume's root cannot be renamed, and
+/// a copy from another replica is put in place by a rename.
+const DATABASE: &str = "store";
+
+/// How many of the last entries are verified at every start: those a crash can have touched.
+const VERIFIED_ENTRIES: Index = 16;
+
+pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), OpenError> {
+    let path = directory.join(DATABASE);
+    make(directory, &path)?;
+    let db = engine::open(&path).map_err(|source| refused(&path, source))?;
+    let damaged = |source| OpenError::Damaged { path: path.clone(), source };
+    match read_fact::<u32>(&db, meta::FORMAT).map_err(damaged)? {
+        None => initialize(&db, fresh).map_err(damaged)?,
+        Some(found) if found > keys::FORMAT => {
+            return Err(OpenError::NewerFormat { path, found, known: keys::FORMAT });
+        }
+        Some(_) => {}
+    }
+    let durable = recall(&db).map_err(damaged)?;
+    verify(&db, &durable).map_err(damaged)?;
+    Ok((db, durable))
+}
+
+fn make(directory: &Path, path: &Path) -> Result<(), OpenError> {
+    let made = fs::create_dir_all(path).and_then(|()| File::open(directory)?.sync_all());
+    made.map_err(|source| OpenError::CreateDirectory { path: path.to_owned(), source })
+}
+
+fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
+    let path = path.to_owned();
+    let text = source.to_string();
+    match source.kind() {
+        // The engine has no kind of its own for it; both its messages name the lock file.
+        ErrorKind::IOError if text.contains("LOCK") => OpenError::Locked { path },
+        ErrorKind::Corruption => OpenError::Damaged { path, source: StoreError::Engine { doing: "recover", source } },
+        _ => OpenError::Engine { path, source },
+    }
+}
+
+/// Give a new disk its identity. A store without a format but with data is not new.
+fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
+    for family in Family::ALL {
+        if let Some(found) = db.iterator_cf(engine::family(db, family), IteratorMode::Start).next() {
+            let (key, _) = found.map_err(StoreError::engine("look for data"))?;
+            return Err(StoreError::undecodable(family, &key, "the store says nothing of its format"));
+        }
+    }
+    let family = engine::family(db, Family::Meta);
+    let mut batch = WriteBatch::default();
+    batch.put_cf(family, meta::FORMAT, keys::FORMAT.encode());
+    batch.put_cf(family, meta::REPLICA_ID, fresh.encode());
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    db.write_opt(batch, &synced).map_err(StoreError::engine("begin a store"))
+}
+
+fn recall(db: &DB) -> Result<Durable, StoreError> {
+    let replica_id = read_fact(db, meta::REPLICA_ID)?
+        .ok_or_else(|| StoreError::undecodable(Family::Meta, meta::REPLICA_ID, "it is missing"))?;
+    Ok(Durable {
+        replica_id,
+        incarnation: read_fact(db, meta::INCARNATION)?,
+        promised_epoch: read_fact(db, meta::PROMISED_EPOCH)?.unwrap_or_default(),
+        last: oplog::last(db)?,
+        applied: read_fact(db, meta::APPLIED)?.unwrap_or_default(),
+    })
+}
+
+/// The applied state is that of an entry of this log, and the last entries chain up.
+fn verify(db: &DB, durable: &Durable) -> Result<(), StoreError> {
+    let Durable { last, applied, .. } = *durable;
+    if oplog::head(db, applied.index)? != Some(applied) {
+        return Err(StoreError::Gap { missing: applied.index });
+    }
+    let mut from: Head = match last.index.saturating_sub(VERIFIED_ENTRIES) {
+        0 => Head::default(),
+        before => oplog::head(db, before)?.ok_or(StoreError::Gap { missing: before })?,
+    };
+    while from.index < last.index {
+        for entry in oplog::read(db, from.index + 1, usize::MAX)? {
+            if !entry.follows(from) {
+                return Err(StoreError::NotNext { index: entry.head.index, last: from.index });
+            }
+            from = entry.head;
+        }
+    }
+    Ok(())
+}
