@@ -1,0 +1,15 @@
+//! One node of a tenant: the replica with its API, and the commands that talk to one.
+//!
+//! ```text
+//! cli -> serve:  server (API) -> tenant (handle) -> driver -> core::replica -> store, transport
+//!     -> client: api -> a node's server
+//! ```
+
+pub mod cli;
+pub mod client;
+pub mod health;
+pub mod metrics;
+pub mod server;
+pub mod store;
+pub mod tenant;
+pub mod tls;

@@ -1,0 +1,15 @@
+//! Names of the contract's own headers.
+
+use http::HeaderName;
+
+/// Where a client stands in the tenant's history; in requests and in every answer.
+pub const SESSION: HeaderName = HeaderName::from_static("percolate-session");
+
+/// What the replica that served a request is to its tenant.
+pub const ROLE: HeaderName = HeaderName::from_static("percolate-role");
+
+/// Between replicas only: the replica that passed a request on. It goes no further.
+pub const FORWARDED: HeaderName = HeaderName::from_static("percolate-forwarded");
+
+/// The same write under the same key takes effect once.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -1,0 +1,117 @@
+//! What every answer has in common: the session token, the role, zstd.
+
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use percolate_api::http::{EffectWord, RoleWord, WriteReply};
+use percolate_core::operation::Written;
+
+use super::encoding;
+use super::headers::{ROLE, SESSION};
+use crate::tenant::{Role, SessionToken, Status};
+
+/// Say where the client stands now.
+pub(super) fn with_session(mut response: Response, token: SessionToken) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&token.to_string()) {
+        response.headers_mut().insert(SESSION, value);
+    }
+    response
+}
+
+/// Name the version that the item has now.
+pub(super) fn with_etag(mut response: Response, etag: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response
+}
+
+/// The answer to a write of one item.
+pub(super) fn written(written: &Written, token: SessionToken) -> Response {
+    let body = WriteReply::from(written);
+    let status = if body.effect == EffectWord::Created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let etag = body.meta.etag.clone();
+    with_session(
+        with_etag((status, Json(body)).into_response(), &etag),
+        token,
+    )
+}
+
+/// What a replica is to its tenant. One that has not found out yet is not in sync: a learner.
+pub(super) fn role(role: Role) -> RoleWord {
+    match role {
+        Role::Leader => RoleWord::Leader,
+        Role::Follower => RoleWord::Follower,
+        Role::Learner | Role::Joining => RoleWord::Learner,
+    }
+}
+
+fn role_header(role_now: Role) -> HeaderValue {
+    HeaderValue::from_static(match role(role_now) {
+        RoleWord::Leader => "leader",
+        RoleWord::Follower => "follower",
+        RoleWord::Learner => "learner",
+    })
+}
+
+/// Complete an answer to a request with the headers `asked`. What came from the leader has its
+/// session and role already and keeps them.
+pub(super) async fn finish(mut response: Response, asked: &HeaderMap, status: &Status) -> Response {
+    let is_stranger = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    headers
+        .entry(ROLE)
+        .or_insert_with(|| role_header(status.role));
+    if let Some(incarnation) = status.incarnation
+        && !is_stranger
+        && !headers.contains_key(SESSION)
+    {
+        let token = SessionToken {
+            incarnation,
+            epoch: status.epoch,
+            index: status.applied,
+        };
+        response = with_session(response, token);
+    }
+    compress(response, asked).await
+}
+
+async fn compress(response: Response, asked: &HeaderMap) -> Response {
+    if response.headers().contains_key(CONTENT_ENCODING) || !encoding::accepts_zstd(asked) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    // Bodies are made of bytes in memory: collecting them neither waits nor fails.
+    let plain = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    let encoded = if plain.len() < encoding::WORTH_COMPRESSING_BYTES {
+        None
+    } else {
+        encoding::encode(plain.clone()).await
+    };
+    let body: Bytes = match encoded {
+        Some(encoded) => {
+            parts.headers.remove(CONTENT_LENGTH);
+            parts
+                .headers
+                .insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+            parts
+                .headers
+                .append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+            encoded
+        }
+        None => plain,
+    };
+    Response::from_parts(parts, Body::from(body))
+}
