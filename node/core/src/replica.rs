@@ -360,7 +360,10 @@ impl Replica {
         self.writes.persisted(ticket);
         match &self.role {
             Role::Leader(_) => self.advance_commit(log),
-            Role::Follower(_) => self.acknowledge(),
+            Role::Follower(_) => {
+                self.follow_commit();
+                self.acknowledge();
+            }
             Role::Stranded(_) => {}
         }
     }
@@ -562,7 +565,8 @@ impl Replica {
                     (Some(_), true) => Position::Follower,
                     (Some(_), false) => Position::Learner,
                 };
-                let serving = heard && self.commit >= follower.leader_commit && follower.matched_index().is_some();
+                let caught_up = position == Position::Follower || self.commit >= follower.leader_commit;
+                let serving = heard && caught_up && follower.matched_index().is_some();
                 (position, follower.leader, follower.leader_last, serving)
             }
         };

@@ -62,9 +62,6 @@ pub enum InvalidItem {
         /// The write.
         dot: Dot,
     },
-    /// A state is written or deleted.
-    #[error("item has neither a sibling nor a delete")]
-    Blank,
     /// A final delete leaves nothing.
     #[error("{kind} was erased but still has content")]
     Erased {
@@ -84,9 +81,6 @@ impl<T: Body> Causal<T> {
         let mut dots = siblings.keys().chain(last_delete.as_ref().map(|delete| &delete.dot));
         if let Some(&dot) = dots.find(|dot| !version.covers(dot)) {
             return Err(InvalidItem::Uncovered { dot });
-        }
-        if siblings.is_empty() && last_delete.is_none() {
-            return Err(InvalidItem::Blank);
         }
         if T::DELETE_IS_FINAL && last_delete.is_some() && !siblings.is_empty() {
             return Err(InvalidItem::Erased { kind: T::KIND });

@@ -92,11 +92,6 @@ impl IdempotencyRecord {
             Replay::KeyReused
         }
     }
-
-    /// Whether it is forgotten by the time of the entry `now`.
-    pub fn is_expired(&self, now: Hlc) -> bool {
-        now.wall_ms().saturating_sub(self.hlc.wall_ms()) > IDEMPOTENCY_TTL_MS
-    }
 }
 
 /// How many of the oldest records to forget when the entry of time `now` has been applied.

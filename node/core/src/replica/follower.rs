@@ -25,6 +25,8 @@ pub(super) struct Follower {
     /// Jitter of the next takeover.
     patience: Millis,
     join_at: Millis,
+    /// When to look whether the register knows better than a silent leader.
+    read_at: Millis,
     pub(super) leader_commit: Index,
     pub(super) leader_last: Index,
 }
@@ -41,6 +43,7 @@ impl Follower {
             round: 0,
             patience: 0,
             join_at: now,
+            read_at: now,
             leader_commit: 0,
             leader_last: 0,
         }
@@ -77,12 +80,19 @@ impl Replica {
         let limit = if follower.unreachable { timing.takeover_after_unreachable } else { timing.takeover_after };
         let lost = follower.leader.is_some() && silence > limit + follower.patience;
         let join = follower.leader.is_some() && silence > 2 * timing.heartbeat && now >= follower.join_at;
+        let read = silence > limit && now >= follower.read_at;
+        if read {
+            follower.read_at = now + timing.takeover_after;
+        }
         if join || (follower.matched.is_none() && now >= follower.join_at) {
             follower.join_at = now + timing.heartbeat;
             self.send_join(log);
         }
         if lost && self.may_change_register() {
             self.take_over(FailoverReason::LeaderLost, log);
+        }
+        if read {
+            self.read_register();
         }
     }
 
@@ -122,8 +132,16 @@ impl Replica {
             follower.matched = Some(follower.matched.unwrap_or(0).max(matched));
         }
         self.persist_log(truncate_after, fresh, log);
-        self.commit_to(append.commit.min(matched));
+        self.follow_commit();
         self.acknowledge();
+    }
+
+    /// Commit what the leader has, as far as it is equal and durable here: what is applied must
+    /// be in the log after any crash.
+    pub(super) fn follow_commit(&mut self) {
+        let Role::Follower(follower) = &self.role else { return };
+        let Some(matched) = follower.matched else { return };
+        self.commit_to(follower.leader_commit.min(matched).min(self.writes.durable_last()));
     }
 
     /// Note that the leader of this epoch was heard, and promise it the epoch.
