@@ -3,7 +3,7 @@
 //! ```text
 //! Debian packages ─► rootfs ─► base layer ─┬─► percolate-node:<hash>      (percolate)
 //! cargo's programs, stripped ──► own layer ┴─► percolate-operator:<hash>  (percolate-operator)
-//! busybox-static ─► layer ─► busybox:1 (volumes), pause:1 (a pod's namespaces)
+//!                  └─► busybox ───────────┴─► busybox:1 (volumes), pause:1 (a pod's namespaces)
 //! ```
 //!
 //! Our images are tagged by content, so that a changed program is a new image and an unchanged one is
@@ -71,7 +71,7 @@ pub fn first_images() -> Result<Vec<PathBuf>> {
         (BUSYBOX, &["/bin/sh"]),
         (PAUSE, &["/bin/sh", "-c", PAUSE_SCRIPT]),
     ];
-    let layers = [rootfs::busybox()?];
+    let layers = [rootfs::base()?, rootfs::busybox()?];
     let mut written = Vec::new();
     for (reference, entrypoint) in images {
         let archive = directory.join(file_name(reference));

@@ -82,6 +82,10 @@ state = {state}
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 
+# Default is /run/containerd/runc, which every containerd of the machine shares.
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  Root = {runc}
+
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{CNI_PLUGINS}"
   conf_dir = {cni}
@@ -91,6 +95,7 @@ state = {state}
         socket = quote("containerd.sock"),
         opt = quote("containerd/opt"),
         cni = quote("cni"),
+        runc = quote("containerd/runc"),
     )
 }
 
@@ -168,18 +173,22 @@ pub(super) fn kube_proxy(node: Node, kubeconfig: &Path) -> String {
 }
 
 /// Names of Services and pods; every other name does not exist, because nothing leaves the machine.
+/// In a block of its own: within one, CoreDNS asks `template` before `kubernetes`, whatever the order.
 /// Nothing is cached: a pod that came back with another address is found at once.
 pub(super) fn corefile(kubeconfig: &Path) -> String {
     format!(
-        ".:53 {{
+        "cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
     bind {BRIDGE_ADDRESS}
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         kubeconfig {}
         pods insecure
         ttl 1
-        fallthrough
     }}
+}}
+.:53 {{
+    bind {BRIDGE_ADDRESS}
+    errors
     template ANY ANY . {{
         rcode NXDOMAIN
     }}
@@ -281,8 +290,13 @@ mod tests {
             kubelet(node(), directory, Path::new("/state/keys/ca.crt")),
         ];
         for text in texts {
-            for outside in ["/run/", "/var/", "/opt/", "/etc/"] {
-                assert!(!text.contains(outside), "{outside} in {text}");
+            let settings = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with('#'));
+            for line in settings {
+                for outside in ["\"/run/", "\"/var/", "\"/opt/", "\"/etc/"] {
+                    assert!(!line.contains(outside), "{line}");
+                }
             }
         }
     }

@@ -25,6 +25,11 @@ const DISPENSABLE: [&str; 5] = [
     "usr/share/locale",
     "usr/sbin",
 ];
+/// What the shell image offers without the word `busybox` before it.
+const TOOLS: [&str; 14] = [
+    "cat", "chmod", "date", "echo", "grep", "id", "ls", "mkdir", "nc", "nslookup", "rm", "sh",
+    "sleep", "wget",
+];
 const STICKY_WORLD_WRITABLE: u32 = 0o1777;
 
 /// The layer under both of our images.
@@ -46,16 +51,25 @@ pub(super) fn base() -> Result<Layer> {
     })
 }
 
-/// The layer of the image that provisions volumes, and of the one that holds a pod's namespaces.
+/// The layer above [`base`] of the image that provisions volumes, and of the one that holds a pod's
+/// namespaces. Not `busybox-static`: a static glibc program crashes when it resolves a name.
 pub(super) fn busybox() -> Result<Layer> {
     cached_layer("busybox", |root| {
-        unpack(&["busybox-static"], root)?;
-        remove_if_there(&root.join("usr"))?;
-        for name in [
-            "sh", "cat", "chmod", "echo", "ls", "mkdir", "nslookup", "rm", "sleep", "wget",
-        ] {
-            symlink("busybox", root.join("bin").join(name))?;
+        let package = tempfile::tempdir()?;
+        unpack(&["busybox"], package.path())?;
+        let programs = root.join("usr/bin");
+        fs::create_dir_all(&programs)?;
+        // Newer releases have it below `usr`.
+        let places = ["bin/busybox", "usr/bin/busybox"].map(|place| package.path().join(place));
+        let program = places
+            .iter()
+            .find(|place| place.is_file())
+            .context("no busybox in its package")?;
+        fs::copy(program, programs.join("busybox"))?;
+        for tool in TOOLS {
+            symlink("busybox", programs.join(tool))?;
         }
+        symlink("usr/bin", root.join("bin"))?;
         Ok(())
     })
 }
