@@ -175,6 +175,7 @@ impl From<RefusalCode> for Code {
             RefusalCode::MomentImmutable => Self::MomentImmutable,
             RefusalCode::VersionMismatch => Self::VersionMismatch,
             RefusalCode::TooLarge => Self::TooLarge,
+            RefusalCode::KeyReused => Self::BadRequest,
         }
     }
 }
@@ -194,6 +195,9 @@ impl From<&Refusal> for Problem {
             }
             RefusalCode::TooLarge => {
                 "the item would be larger than an item may be; split it, or remove something from it"
+            }
+            RefusalCode::KeyReused => {
+                "another write was made under this Idempotency-Key; take a new key for a new write"
             }
         };
         let is_size = refusal.code == RefusalCode::TooLarge;
