@@ -3,6 +3,9 @@
 # make e2e     every story, on the real cluster
 # make check   format, lints, dependencies, spelling, house rules, CRDs and chart up to date; never writes
 # make fix     what of that can be mended by machine
+# make samples the README's samples of output, from the last run of the stories
+# make image   the images of node and operator
+# make clean-cluster   removes the local cluster
 #
 # With KUBECONFIG set, demo, test and e2e use that cluster instead of bringing up their own.
 
@@ -35,7 +38,7 @@ tests = $(addprefix --test ,$(1))
 serially = @[[ -n "$(2)" ]] || { echo "$(1): there are none"; exit 1; }; \
 	$(STAGE) "$(1)" $(TEST) --no-fail-fast $(call tests,$(2)) -- --test-threads=1 --nocapture
 
-.PHONY: help demo test e2e check fix image setup build unit cluster api stories clean-cluster
+.PHONY: help demo test e2e check fix samples image setup build unit cluster api stories clean-cluster
 .PHONY: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
 
 help:
@@ -99,6 +102,9 @@ check-dependencies:
 
 check-spelling:
 	@$(STAGE) "check: spelling (typos)" scripts/spelling
+
+samples:
+	scripts/samples
 
 fix:
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
