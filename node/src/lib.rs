@@ -13,3 +13,7 @@ pub mod server;
 pub mod store;
 pub mod tenant;
 pub mod tls;
+pub mod driver;
+pub mod register;
+pub mod serve;
+pub mod transport;

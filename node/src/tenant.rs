@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
-use percolate_core::operation::{Operation, Outcome};
+use percolate_core::operation::{IdempotencyKey, Operation, Outcome};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::Store;
@@ -31,12 +31,18 @@ pub struct SessionToken {
 
 /// A session token that this node cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a session token has the form <incarnation>.<epoch>.<index>, as a reply's Percolate-Session header gave it")]
+#[error(
+    "a session token has the form <incarnation>.<epoch>.<index>, as a reply's Percolate-Session header gave it"
+)]
 pub struct ParseTokenError;
 
 impl fmt::Display for SessionToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}.{}", self.incarnation, self.epoch, self.index)
+        write!(
+            formatter,
+            "{}.{}.{}",
+            self.incarnation, self.epoch, self.index
+        )
     }
 }
 
@@ -45,7 +51,8 @@ impl FromStr for SessionToken {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split('.');
-        let (Some(incarnation), Some(epoch), Some(index), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(incarnation), Some(epoch), Some(index), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(ParseTokenError);
         };
@@ -170,7 +177,7 @@ pub enum Command {
         /// All or nothing.
         operations: Vec<Operation>,
         /// The same key again gets the first answer.
-        idempotency_key: Option<String>,
+        idempotency_key: Option<IdempotencyKey>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Written, Unavailable>>,
     },
@@ -201,8 +208,16 @@ pub const FRESHEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Handle {
     /// A handle to the driver behind `commands`, which publishes `status`.
-    pub fn new(store: Arc<Store>, commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> Self {
-        Self { store, commands, status }
+    pub fn new(
+        store: Arc<Store>,
+        commands: mpsc::Sender<Command>,
+        status: watch::Receiver<Status>,
+    ) -> Self {
+        Self {
+            store,
+            commands,
+            status,
+        }
     }
 
     /// What this replica is right now.
@@ -217,51 +232,84 @@ impl Handle {
 
     /// Write `operations` as one transaction; returns when it is durable on every in-sync replica
     /// and visible here. Dropping the future does not undo the write.
-    pub async fn write(&self, operations: Vec<Operation>, idempotency_key: Option<String>) -> Result<Written, Unavailable> {
+    pub async fn write(
+        &self,
+        operations: Vec<Operation>,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<Written, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Write { operations, idempotency_key, reply };
-        self.commands.try_send(command).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Unavailable::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Unavailable::NoLeader,
-        })?;
+        let command = Command::Write {
+            operations,
+            idempotency_key,
+            reply,
+        };
+        self.commands
+            .try_send(command)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => Unavailable::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Unavailable::NoLeader,
+            })?;
         answer.await.unwrap_or(Err(Unavailable::UnknownOutcome))
     }
 
     /// Wait until a read of the store is as fresh as asked; returns the token of what it will see.
-    pub async fn freshen(&self, consistency: Consistency, token: Option<SessionToken>) -> Result<SessionToken, Unavailable> {
+    pub async fn freshen(
+        &self,
+        consistency: Consistency,
+        token: Option<SessionToken>,
+    ) -> Result<SessionToken, Unavailable> {
         match consistency {
             Consistency::Local => {}
             Consistency::Session => self.reach(token).await?,
             Consistency::Linearizable => {
                 let (reply, answer) = oneshot::channel();
-                self.commands.try_send(Command::Confirm { reply }).map_err(|_| Unavailable::Overloaded)?;
+                self.commands
+                    .try_send(Command::Confirm { reply })
+                    .map_err(|_| Unavailable::Overloaded)?;
                 answer.await.unwrap_or(Err(Unavailable::NoLeader))?;
             }
         }
         let status = self.status();
         let incarnation = status.incarnation.ok_or(Unavailable::NoLeader)?;
-        Ok(SessionToken { incarnation, epoch: status.epoch, index: status.applied })
+        Ok(SessionToken {
+            incarnation,
+            epoch: status.epoch,
+            index: status.applied,
+        })
     }
 
     async fn reach(&self, token: Option<SessionToken>) -> Result<(), Unavailable> {
         let Some(token) = token else { return Ok(()) };
         let mut status = self.status.clone();
-        let reached = status.wait_for(|status| status.applied >= token.index || status.incarnation != Some(token.incarnation));
+        let reached = status.wait_for(|status| {
+            status.applied >= token.index || status.incarnation != Some(token.incarnation)
+        });
         let waited = tokio::time::timeout(FRESHEN_TIMEOUT, reached).await.is_ok();
         let now = self.status();
-        if now.incarnation.is_some_and(|incarnation| incarnation != token.incarnation) {
+        if now
+            .incarnation
+            .is_some_and(|incarnation| incarnation != token.incarnation)
+        {
             return Err(Unavailable::OtherIncarnation);
         }
         if waited && now.incarnation.is_some() {
             return Ok(());
         }
-        Err(Unavailable::TooStale { applied: now.applied, wanted: token.index })
+        Err(Unavailable::TooStale {
+            applied: now.applied,
+            wanted: token.index,
+        })
     }
 
     /// Ask the leader's process to hand over; `true` when another replica leads.
     pub async fn hand_over(&self) -> bool {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::HandOver { reply }).await.is_err() {
+        if self
+            .commands
+            .send(Command::HandOver { reply })
+            .await
+            .is_err()
+        {
             return false;
         }
         answer.await.unwrap_or(false)

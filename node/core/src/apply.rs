@@ -59,7 +59,11 @@ pub fn apply<R: ReadItems>(
             Err((code, current)) => {
                 return Ok(Applied {
                     writes: Vec::new(),
-                    outcome: Outcome::Refused(Refusal { operation: n, code, current }),
+                    outcome: Outcome::Refused(Refusal {
+                        operation: n,
+                        code,
+                        current,
+                    }),
                 });
             }
         }

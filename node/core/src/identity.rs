@@ -100,7 +100,14 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let long = "0".repeat(33);
-        for text in ["", "7", "zz", "+0000000000000000000000000000001", "0x000000000000000000000000000001", long.as_str()] {
+        for text in [
+            "",
+            "7",
+            "zz",
+            "+0000000000000000000000000000001",
+            "0x000000000000000000000000000001",
+            long.as_str(),
+        ] {
             assert!(text.parse::<Incarnation>().is_err(), "{text:?} was taken");
         }
     }

@@ -45,14 +45,27 @@ impl Entry {
     pub fn after(previous: Head, epoch: Epoch, payload: Vec<u8>) -> Self {
         let index = previous.index + 1;
         let chain = chain_after(previous.chain, epoch, index, &payload);
-        Self { head: Head { epoch, index, chain }, payload }
+        Self {
+            head: Head {
+                epoch,
+                index,
+                chain,
+            },
+            payload,
+        }
     }
 
     /// Whether this entry is what it claims to be after `previous`.
     pub fn follows(&self, previous: Head) -> bool {
         self.head.index == previous.index + 1
             && self.head.epoch >= previous.epoch
-            && self.head.chain == chain_after(previous.chain, self.head.epoch, self.head.index, &self.payload)
+            && self.head.chain
+                == chain_after(
+                    previous.chain,
+                    self.head.epoch,
+                    self.head.index,
+                    &self.payload,
+                )
     }
 }
 
@@ -90,8 +103,14 @@ mod tests {
         let second = Entry::after(first.head, 1, b"b".to_vec());
         assert!(second.follows(first.head));
         assert!(!second.follows(Head::default()));
-        let changed = Entry { payload: b"c".to_vec(), ..second.clone() };
-        assert!(!changed.follows(first.head), "a changed payload breaks the chain");
+        let changed = Entry {
+            payload: b"c".to_vec(),
+            ..second.clone()
+        };
+        assert!(
+            !changed.follows(first.head),
+            "a changed payload breaks the chain"
+        );
         let lower = Entry::after(second.head, 0, Vec::new());
         assert!(!lower.follows(second.head), "epochs never fall along a log");
     }

@@ -141,35 +141,57 @@ pub enum UnsafeChange {
 /// Whether the register may go from `old` to `new`.
 pub fn check_change(old: Option<&Register>, new: Option<&Register>) -> Result<(), UnsafeChange> {
     let Some(new) = new else {
-        return if old.is_none() { Ok(()) } else { Err(UnsafeChange::Erased) };
+        return if old.is_none() {
+            Ok(())
+        } else {
+            Err(UnsafeChange::Erased)
+        };
     };
     if !new.in_sync.contains(&new.leader) {
         return Err(UnsafeChange::LeaderNotInSync);
     }
     let Some(old) = old else {
-        return if new.epoch == 1 { Ok(()) } else { Err(UnsafeChange::EpochJumped) };
+        return if new.epoch == 1 {
+            Ok(())
+        } else {
+            Err(UnsafeChange::EpochJumped)
+        };
     };
     if new.incarnation != old.incarnation {
         return Err(UnsafeChange::IncarnationChanged);
     }
     if new.epoch == old.epoch {
-        return if new.leader == old.leader { Ok(()) } else { Err(UnsafeChange::LeaderChangedWithinEpoch) };
+        return if new.leader == old.leader {
+            Ok(())
+        } else {
+            Err(UnsafeChange::LeaderChangedWithinEpoch)
+        };
     }
     if new.epoch != old.epoch + 1 {
         return Err(UnsafeChange::EpochJumped);
     }
-    if old.in_sync.contains(&new.leader) { Ok(()) } else { Err(UnsafeChange::LeaderWasNotInSync) }
+    if old.in_sync.contains(&new.leader) {
+        Ok(())
+    } else {
+        Err(UnsafeChange::LeaderWasNotInSync)
+    }
 }
 
 impl Register {
     /// The pod of `replica`, if the register knows it.
     pub fn pod_of(&self, replica: ReplicaId) -> Option<&str> {
-        self.replicas.iter().find(|member| member.replica == replica).map(|member| member.pod.as_str())
+        self.replicas
+            .iter()
+            .find(|member| member.replica == replica)
+            .map(|member| member.pod.as_str())
     }
 
     /// The replica that lives in `pod`, if the register knows one.
     pub fn replica_in(&self, pod: &str) -> Option<ReplicaId> {
-        self.replicas.iter().find(|member| member.pod == pod).map(|member| member.replica)
+        self.replicas
+            .iter()
+            .find(|member| member.pod == pod)
+            .map(|member| member.replica)
     }
 }
 
@@ -193,7 +215,10 @@ mod tests {
     fn only_safe_changes_are_taken() {
         use UnsafeChange as U;
         let old = register(4, 1, &[1, 2]);
-        let other_history = Register { incarnation: Incarnation(2), ..register(5, 1, &[1]) };
+        let other_history = Register {
+            incarnation: Incarnation(2),
+            ..register(5, 1, &[1])
+        };
         let cases = [
             ("grow", register(4, 1, &[1, 2, 3]), Ok(())),
             ("shrink", register(4, 1, &[1]), Ok(())),
@@ -202,8 +227,16 @@ mod tests {
             ("outsider", register(5, 3, &[3]), Err(U::LeaderWasNotInSync)),
             ("jump", register(6, 2, &[2]), Err(U::EpochJumped)),
             ("back", register(3, 1, &[1]), Err(U::EpochJumped)),
-            ("second leader", register(4, 2, &[1, 2]), Err(U::LeaderChangedWithinEpoch)),
-            ("without leader", register(4, 1, &[2]), Err(U::LeaderNotInSync)),
+            (
+                "second leader",
+                register(4, 2, &[1, 2]),
+                Err(U::LeaderChangedWithinEpoch),
+            ),
+            (
+                "without leader",
+                register(4, 1, &[2]),
+                Err(U::LeaderNotInSync),
+            ),
             ("empty", register(4, 1, &[]), Err(U::LeaderNotInSync)),
             ("other history", other_history, Err(U::IncarnationChanged)),
         ];
@@ -212,6 +245,9 @@ mod tests {
         }
         assert_eq!(check_change(Some(&old), None), Err(U::Erased));
         assert_eq!(check_change(None, Some(&register(1, 1, &[1]))), Ok(()));
-        assert_eq!(check_change(None, Some(&register(2, 1, &[1]))), Err(U::EpochJumped));
+        assert_eq!(
+            check_change(None, Some(&register(2, 1, &[1]))),
+            Err(U::EpochJumped)
+        );
     }
 }

@@ -15,7 +15,7 @@ mod follower;
 mod handover;
 mod leader;
 mod membership;
-mod message;
+pub mod message;
 mod progress;
 mod takeover;
 mod writes;
@@ -27,7 +27,7 @@ pub use message::Message;
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::{ReadLog, SharedEntry};
 use crate::register::{FailoverReason, Register, Version, View};
-use follower::Follower;
+use follower::{Follower, Leaving};
 use leader::Leader;
 use writes::Writes;
 
@@ -280,6 +280,8 @@ pub struct Replica {
     read_again_at: Option<Millis>,
     unsettled: Option<Unsettled>,
     role: Role,
+    /// A follower's wish to stop without being missed.
+    leaving: Option<Leaving>,
     writes: Writes,
     commit: Index,
     entropy: u64,
@@ -302,6 +304,7 @@ impl Replica {
             read_again_at: None,
             unsettled: None,
             role: Role::Follower(Follower::new(now)),
+            leaving: None,
             writes: Writes::new(restored.promised_epoch, restored.last),
             commit: restored.applied,
             entropy,
@@ -322,7 +325,7 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message, log),
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
-            Input::Propose { id, payload } => self.propose(id, payload, log),
+            Input::Propose { id, payload } => self.propose(id, payload),
             Input::Confirm(id) => self.confirm(id, log),
             Input::HandOver(id) => self.hand_over(id, log),
         }
@@ -331,7 +334,13 @@ impl Replica {
 
     fn tick(&mut self, log: &impl ReadLog) {
         let due = self.read_again_at.is_none_or(|at| self.now >= at);
-        if due && (!self.oriented || self.unsettled.as_ref().is_some_and(|unsettled| unsettled.read_first)) {
+        if due
+            && (!self.oriented
+                || self
+                    .unsettled
+                    .as_ref()
+                    .is_some_and(|unsettled| unsettled.read_first))
+        {
             self.read_register();
         }
         match &self.role {
@@ -343,7 +352,10 @@ impl Replica {
 
     fn receive(&mut self, from: ReplicaId, message: Message, log: &impl ReadLog) {
         let knows_its_tenant = self.oriented && self.register().is_some();
-        if matches!(self.role, Role::Stranded(_)) || from == self.config.replica || !knows_its_tenant {
+        if matches!(self.role, Role::Stranded(_))
+            || from == self.config.replica
+            || !knows_its_tenant
+        {
             return;
         }
         match message {
@@ -352,6 +364,7 @@ impl Replica {
             Message::Mismatch(mismatch) => self.receive_mismatch(from, &mismatch, log),
             Message::Rejected { promised_epoch } => self.receive_rejected(promised_epoch),
             Message::Join(join) => self.receive_join(from, join, log),
+            Message::Leaving => self.receive_leaving(from, log),
             Message::LeadershipMoved => self.read_register(),
         }
     }
@@ -370,15 +383,26 @@ impl Replica {
 
     /// A newer view decides whom this replica follows, or that it leads.
     fn observe(&mut self, view: View, log: &impl ReadLog) {
-        if self.view.as_ref().is_some_and(|known| known.version >= view.version) {
+        if self
+            .view
+            .as_ref()
+            .is_some_and(|known| known.version >= view.version)
+        {
             return;
         }
-        if self.unsettled.as_ref().is_some_and(|unsettled| view.version > unsettled.expected) {
+        if self
+            .unsettled
+            .as_ref()
+            .is_some_and(|unsettled| view.version > unsettled.expected)
+        {
             self.unsettled = None;
         }
         self.view = Some(view);
         if self.oriented {
             self.orient(log);
+        }
+        if self.leaving.is_some() {
+            self.tick_leaving();
         }
     }
 
@@ -394,12 +418,21 @@ impl Replica {
         }
         let first = !self.oriented;
         self.oriented = true;
-        let unchanged = self.view.as_ref().is_some_and(|known| known.version >= view.version);
+        let unchanged = self
+            .view
+            .as_ref()
+            .is_some_and(|known| known.version >= view.version);
         if first {
             // R9: whatever an earlier process of this disk led, it led no longer than this.
-            let newest = if unchanged { self.view.as_ref() } else { Some(&view) };
+            let newest = if unchanged {
+                self.view.as_ref()
+            } else {
+                Some(&view)
+            };
             let register = newest.and_then(|view| view.register.as_ref());
-            self.led = register.filter(|register| register.leader == self.config.replica).map_or(0, |register| register.epoch);
+            self.led = register
+                .filter(|register| register.leader == self.config.replica)
+                .map_or(0, |register| register.epoch);
         }
         if unchanged {
             self.orient(log);
@@ -426,14 +459,19 @@ impl Replica {
         let Some(register) = &view.register else {
             return self.consider_bootstrap(log);
         };
-        if self.incarnation.is_some_and(|incarnation| incarnation != register.incarnation) {
+        if self
+            .incarnation
+            .is_some_and(|incarnation| incarnation != register.incarnation)
+        {
             return self.strand(Stranded::OtherIncarnation);
         }
         let (epoch, leads) = (register.epoch, register.leader == self.config.replica);
         match &self.role {
             Role::Leader(leader) if leader.epoch >= epoch => self.tend_register(log),
             Role::Leader(_) => self.step_down(),
-            Role::Stranded(Stranded::RegisterEmpty) => self.role = Role::Follower(Follower::new(self.now)),
+            Role::Stranded(Stranded::RegisterEmpty) => {
+                self.role = Role::Follower(Follower::new(self.now))
+            }
             Role::Stranded(_) | Role::Follower(_) => {}
         }
         if matches!(self.role, Role::Follower(_)) {
@@ -464,8 +502,15 @@ impl Replica {
     /// Send a change of the register. At most one is in flight; an unsettled one on the same
     /// version stays remembered, for it may still be the one that is applied.
     fn change_register(&mut self, register: Register) {
-        let Some(expected) = self.view.as_ref().map(|view| view.version) else { return };
-        let unsettled = self.unsettled.get_or_insert(Unsettled { expected, proposed: Vec::new(), in_flight: false, read_first: false });
+        let Some(expected) = self.view.as_ref().map(|view| view.version) else {
+            return;
+        };
+        let unsettled = self.unsettled.get_or_insert(Unsettled {
+            expected,
+            proposed: Vec::new(),
+            in_flight: false,
+            read_first: false,
+        });
         if unsettled.in_flight {
             return;
         }
@@ -473,17 +518,25 @@ impl Replica {
         if !unsettled.proposed.contains(&register) {
             unsettled.proposed.push(register.clone());
         }
-        self.effects.push(Effect::ChangeRegister { expected, register });
+        self.effects
+            .push(Effect::ChangeRegister { expected, register });
     }
 
     fn may_change_register(&self) -> bool {
-        self.view.is_some() && self.unsettled.as_ref().is_none_or(|unsettled| !unsettled.in_flight && !unsettled.read_first)
+        self.view.is_some()
+            && self
+                .unsettled
+                .as_ref()
+                .is_none_or(|unsettled| !unsettled.in_flight && !unsettled.read_first)
     }
 
     fn send(&mut self, to: ReplicaId, message: Message) {
         let pod = match &self.role {
             Role::Leader(leader) => leader.pod_of(to),
-            _ => self.register().and_then(|register| register.pod_of(to)).map(str::to_owned),
+            _ => self
+                .register()
+                .and_then(|register| register.pod_of(to))
+                .map(str::to_owned),
         };
         if let Some(pod) = pod {
             self.effects.push(Effect::Send { to, pod, message });
@@ -550,13 +603,35 @@ pub enum Position {
 }
 
 impl Replica {
+    /// The history this disk belongs to.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+            .or_else(|| self.register().map(|register| register.incarnation))
+    }
+
+    /// Whether this replica may have something to say to `replica`.
+    pub fn knows(&self, replica: ReplicaId) -> bool {
+        let follows =
+            matches!(&self.role, Role::Leader(leader) if leader.followers.contains_key(&replica));
+        follows
+            || self
+                .register()
+                .is_some_and(|register| register.pod_of(replica).is_some())
+    }
+
     /// What this replica shows of itself now.
     pub fn standing(&self, log: &impl ReadLog) -> Standing {
-        let in_sync = self.register().map(|register| register.in_sync.clone()).unwrap_or_default();
+        let in_sync = self
+            .register()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
         let (position, leader, leader_last, serving) = match &self.role {
-            Role::Leader(leader) => {
-                (Position::Leader, Some(self.config.replica), log.last().index, self.commit >= leader.start)
-            }
+            Role::Leader(leader) => (
+                Position::Leader,
+                Some(self.config.replica),
+                log.last().index,
+                self.commit >= leader.start,
+            ),
             Role::Stranded(reason) => (Position::Stranded(*reason), None, 0, false),
             Role::Follower(follower) => {
                 let heard = follower.hears_leader(self.now, self.config.timing.takeover_after);
@@ -565,17 +640,31 @@ impl Replica {
                     (Some(_), true) => Position::Follower,
                     (Some(_), false) => Position::Learner,
                 };
-                let caught_up = position == Position::Follower || self.commit >= follower.leader_commit;
+                let caught_up =
+                    position == Position::Follower || self.commit >= follower.leader_commit;
                 let serving = heard && caught_up && follower.matched_index().is_some();
                 (position, follower.leader, follower.leader_last, serving)
             }
         };
         let leader_pod = match leader {
             Some(leader) if leader == self.config.replica => Some(self.config.pod.clone()),
-            Some(leader) => self.register().and_then(|register| register.pod_of(leader)).map(str::to_owned),
+            Some(leader) => self
+                .register()
+                .and_then(|register| register.pod_of(leader))
+                .map(str::to_owned),
             None => None,
         };
         let incarnation = self.incarnation;
-        Standing { position, epoch: self.promised, incarnation, leader, leader_pod, in_sync, commit: self.commit, leader_last, serving }
+        Standing {
+            position,
+            epoch: self.promised,
+            incarnation,
+            leader,
+            leader_pod,
+            in_sync,
+            commit: self.commit,
+            leader_last,
+            serving,
+        }
     }
 }

@@ -124,7 +124,9 @@ impl VectorClock {
 
     /// Actors and their highest sequence numbers, in the order of actors.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ActorId, u64)> + '_ {
-        self.entries.iter().map(|(&actor, &sequence)| (actor, sequence))
+        self.entries
+            .iter()
+            .map(|(&actor, &sequence)| (actor, sequence))
     }
 
     fn is_within(&self, other: &Self) -> bool {

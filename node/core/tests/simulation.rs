@@ -16,17 +16,25 @@ use world::{Scenario, World};
 const SEEDS: u64 = 600;
 
 fn check(scenario: Scenario) {
-    let asked = std::env::var("PERCOLATE_SEEDS").ok().and_then(|count| count.parse().ok());
+    let asked = std::env::var("PERCOLATE_SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok());
     let seeds = 0..asked.unwrap_or(SEEDS);
     let mut acknowledged = 0;
     for seed in seeds {
         let world = World::run(scenario, seed);
         if let Err(violation) = world.verdict() {
-            panic!("{scenario:?} seed {seed}: {violation}\n{}", world.trace_tail());
+            panic!(
+                "{scenario:?} seed {seed}: {violation}\n{}",
+                world.trace_tail()
+            );
         }
         acknowledged += world.acknowledged();
     }
-    assert!(acknowledged > 0, "{scenario:?}: nothing was ever acknowledged, so nothing was tested");
+    assert!(
+        acknowledged > 0,
+        "{scenario:?}: nothing was ever acknowledged, so nothing was tested"
+    );
 }
 
 #[test]
@@ -54,7 +62,12 @@ fn an_undisturbed_tenant_acknowledges_everything() {
     for seed in 0..50 {
         let world = World::run(Scenario::Undisturbed, seed);
         assert_eq!(world.verdict(), Ok(()), "seed {seed}");
-        assert_eq!(world.acknowledged(), world.proposed(), "seed {seed}\n{}", world.trace_tail());
+        assert_eq!(
+            world.acknowledged(),
+            world.proposed(),
+            "seed {seed}\n{}",
+            world.trace_tail()
+        );
     }
 }
 
@@ -68,10 +81,16 @@ fn equal_seeds_give_equal_traces() {
 
 #[test]
 fn replays_a_seed() {
-    let Ok(text) = std::env::var("PERCOLATE_SEED") else { return };
+    let Ok(text) = std::env::var("PERCOLATE_SEED") else {
+        return;
+    };
     let seed = text.parse().expect("PERCOLATE_SEED is a number");
     for scenario in Scenario::ALL {
         let world = World::run(scenario, seed);
-        println!("{scenario:?}: {:?}\n{}", world.verdict(), world.trace_tail());
+        println!(
+            "{scenario:?}: {:?}\n{}",
+            world.verdict(),
+            world.trace_tail()
+        );
     }
 }

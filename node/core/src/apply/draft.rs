@@ -89,12 +89,19 @@ impl Touched {
         let stamp = self.stamp();
         let state = self.state::<T>()?;
         let view = state.and_then(Causal::view).map(Cow::into_owned);
-        let effect = if view.is_some() { Effect::Updated } else { Effect::Created };
+        let effect = if view.is_some() {
+            Effect::Updated
+        } else {
+            Effect::Created
+        };
         let (body, is_changed) = match decide(view, stamp) {
             Ok(decided) => decided,
             Err(code) => return Ok(Err(code)),
         };
-        if let Some(same) = self.current().filter(|item| !is_changed && item.siblings() == 1) {
+        if let Some(same) = self
+            .current()
+            .filter(|item| !is_changed && item.siblings() == 1)
+        {
             return Ok(Ok(written(Effect::Unchanged, same)));
         }
         let next = T::into_item(Causal::written(state, stamp, body));

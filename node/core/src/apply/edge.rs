@@ -10,13 +10,19 @@ pub(super) fn put(
     put: PutEdge,
     stamp: Stamp,
 ) -> Result<(Edge, bool), RefusalCode> {
-    let sizes = put.properties.iter().map(|(name, value)| name.as_str().len() + Json::size(value));
+    let sizes = put
+        .properties
+        .iter()
+        .map(|(name, value)| name.as_str().len() + Json::size(value));
     if sizes.sum::<usize>() > MAX_ITEM_BYTES {
         return Err(RefusalCode::TooLarge);
     }
     match now {
         None => {
-            let properties = Lww { value: put.properties, stamp };
+            let properties = Lww {
+                value: put.properties,
+                stamp,
+            };
             Ok((Edge { properties }, true))
         }
         Some(mut edge) => {

@@ -15,7 +15,10 @@ pub(super) fn put(
 ) -> Result<(Entity, bool), RefusalCode> {
     let is_new = now.is_none();
     let mut entity = now.unwrap_or_else(|| Entity {
-        entity_type: Lww { value: put.entity_type.clone(), stamp },
+        entity_type: Lww {
+            value: put.entity_type.clone(),
+            stamp,
+        },
         properties: Fields::default(),
         labels: Labels::default(),
     });
@@ -47,7 +50,11 @@ pub(super) fn patch(
 
 fn replace_labels(labels: &mut Labels, wanted: Vec<Name>, dot: Dot) -> bool {
     let kept: BTreeSet<&Name> = wanted.iter().collect();
-    let remove = labels.live().filter(|name| !kept.contains(name)).cloned().collect();
+    let remove = labels
+        .live()
+        .filter(|name| !kept.contains(name))
+        .cloned()
+        .collect();
     change_labels(labels, wanted, remove, dot)
 }
 

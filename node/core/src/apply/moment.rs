@@ -10,7 +10,10 @@ pub(super) fn put(
     put: PutMoment,
     stamp: Stamp,
 ) -> Result<(Moment, bool), RefusalCode> {
-    let sizes = put.metadata.iter().map(|(name, value)| name.as_str().len() + Json::size(value));
+    let sizes = put
+        .metadata
+        .iter()
+        .map(|(name, value)| name.as_str().len() + Json::size(value));
     if put.content.len() + sizes.sum::<usize>() > MAX_ITEM_BYTES {
         return Err(RefusalCode::TooLarge);
     }
@@ -20,7 +23,15 @@ pub(super) fn put(
         metadata: put.metadata,
     };
     match now {
-        None => Ok((Moment { content: Lww { value: content, stamp } }, true)),
+        None => Ok((
+            Moment {
+                content: Lww {
+                    value: content,
+                    stamp,
+                },
+            },
+            true,
+        )),
         Some(moment) if moment.content.value == content => Ok((moment, false)),
         Some(_) => Err(RefusalCode::MomentImmutable),
     }

@@ -28,7 +28,10 @@ fn create(put: PutResource, stamp: Stamp) -> Resource {
         bytes: put.content,
     };
     Resource {
-        content: Lww { value: content, stamp },
+        content: Lww {
+            value: content,
+            stamp,
+        },
         metadata: Fields::new(put.metadata.unwrap_or_default(), stamp),
     }
 }
@@ -40,7 +43,9 @@ fn change(
     stamp: Stamp,
 ) -> Result<(Resource, bool), RefusalCode> {
     let content = Content {
-        content_type: put.content_type.unwrap_or_else(|| now.content.value.content_type.clone()),
+        content_type: put
+            .content_type
+            .unwrap_or_else(|| now.content.value.content_type.clone()),
         bytes: put.content,
     };
     let mut is_changed = now.content.set(content, stamp);

@@ -14,7 +14,12 @@ fn next_follows_the_wall_clock_and_never_goes_back() {
         ("clock stepped back", hlc(10, 3), 2, hlc(10, 4)),
         ("full counter carries", hlc(10, 0xFFFF), 10, hlc(11, 0)),
         ("first time", Hlc::ZERO, 7, hlc(7, 0)),
-        ("wall clock beyond 48 bits", hlc(10, 0), u64::MAX, hlc(MAX_WALL_MS, 0)),
+        (
+            "wall clock beyond 48 bits",
+            hlc(10, 0),
+            u64::MAX,
+            hlc(MAX_WALL_MS, 0),
+        ),
     ] {
         assert_eq!(previous.next(now_ms), expected, "{case}");
     }

@@ -104,23 +104,43 @@ impl Contest<'_> {
     }
 
     fn resource(&mut self, a: &Resource, b: &Resource) {
-        self.values(&Subject::Content, &a.content, &b.content, ConflictValue::Content);
+        self.values(
+            &Subject::Content,
+            &a.content,
+            &b.content,
+            ConflictValue::Content,
+        );
         self.fields(&a.metadata, &b.metadata);
     }
 
     fn entity(&mut self, a: &Entity, b: &Entity) {
         let (ours, theirs) = (&a.entity_type, &b.entity_type);
-        self.values(&Subject::EntityType, ours, theirs, ConflictValue::EntityType);
+        self.values(
+            &Subject::EntityType,
+            ours,
+            theirs,
+            ConflictValue::EntityType,
+        );
         self.fields(&a.properties, &b.properties);
     }
 
     fn edge(&mut self, a: &Edge, b: &Edge) {
         let (ours, theirs) = (&a.properties, &b.properties);
-        self.values(&Subject::Properties, ours, theirs, ConflictValue::Properties);
+        self.values(
+            &Subject::Properties,
+            ours,
+            theirs,
+            ConflictValue::Properties,
+        );
     }
 
     fn moment(&mut self, a: &Moment, b: &Moment) {
-        self.values(&Subject::Content, &a.content, &b.content, ConflictValue::Moment);
+        self.values(
+            &Subject::Content,
+            &a.content,
+            &b.content,
+            ConflictValue::Moment,
+        );
     }
 
     fn fields(&mut self, a: &Fields, b: &Fields) {
@@ -162,8 +182,13 @@ impl Contest<'_> {
     /// One side has the item, the other a tombstone: a conflict if the deleter had not seen all of
     /// the item, and the other's writer not the delete. What the delete's writer had not seen stays.
     fn survival<T: Body>(&mut self, live: &Causal<T>, deleted: &Causal<T>) {
-        let Some(delete) = deleted.last_delete() else { return };
-        let unseen = live.siblings().keys().rfind(|dot| !deleted.version().covers(dot));
+        let Some(delete) = deleted.last_delete() else {
+            return;
+        };
+        let unseen = live
+            .siblings()
+            .keys()
+            .rfind(|dot| !deleted.version().covers(dot));
         if T::DELETE_IS_FINAL || live.version().covers(&delete.dot) {
             return;
         }
@@ -173,7 +198,10 @@ impl Contest<'_> {
             losing_value: ConflictValue::Deleted,
             losing: delete,
             losing_version: deleted.version().clone(),
-            winning: Stamp { hlc: live.updated_at(), dot },
+            winning: Stamp {
+                hlc: live.updated_at(),
+                dot,
+            },
             winning_version: live.version().clone(),
         });
     }

@@ -7,11 +7,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Hlc;
 use crate::model::arbitrary::{self, dot, name, stamp};
-use crate::model::{Body, Causal, Content, Entity, Fields, Json, Kind, Labels, Lww, Name, Resource};
+use crate::model::{
+    Body, Causal, Content, Entity, Fields, Json, Kind, Labels, Lww, Name, Resource,
+};
 use crate::version::VectorClock;
 
 fn merged(a: &Item, b: &Item) -> Item {
-    merge(a.clone(), b.clone()).expect("states of one kind").item
+    merge(a.clone(), b.clone())
+        .expect("states of one kind")
+        .item
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {
@@ -86,11 +90,31 @@ fn conflicts_name_what_was_put_aside() {
     let field = || Subject::Field(name("f"));
     for (case, a, b, expected) in [
         ("known to the other side", &base, &ours, vec![]),
-        ("the later stays", &ours, &theirs, vec![(field(), stamp(4, 1, 1), stamp(5, 0, 2))]),
-        ("the same value twice", &ours, &write(&base, "1", 4, 1, 1), vec![]),
-        ("edit and delete", &ours, &deleted, vec![(Subject::Existence, stamp(9, 1, 1), stamp(5, 0, 2))]),
+        (
+            "the later stays",
+            &ours,
+            &theirs,
+            vec![(field(), stamp(4, 1, 1), stamp(5, 0, 2))],
+        ),
+        (
+            "the same value twice",
+            &ours,
+            &write(&base, "1", 4, 1, 1),
+            vec![],
+        ),
+        (
+            "edit and delete",
+            &ours,
+            &deleted,
+            vec![(Subject::Existence, stamp(9, 1, 1), stamp(5, 0, 2))],
+        ),
         ("delete of what was seen", &base, &deleted, vec![]),
-        ("two deletes", &base.deleted(stamp(3, 0, 2)), &deleted, vec![]),
+        (
+            "two deletes",
+            &base.deleted(stamp(3, 0, 2)),
+            &deleted,
+            vec![],
+        ),
         (
             "two contents",
             &document("a", 3, 0, 1),
@@ -111,15 +135,20 @@ fn conflicts_name_what_was_put_aside() {
 fn a_conflict_keeps_the_value_and_both_versions() {
     let base = thing("0", 1, 0, 1);
     let (ours, theirs) = (write(&base, "1", 5, 0, 2), write(&base, "2", 4, 1, 1));
-    let conflicts = merge(ours.clone(), theirs.clone()).expect("one kind").conflicts;
-    assert_eq!(conflicts, [Conflict {
-        subject: Subject::Field(name("f")),
-        losing_value: ConflictValue::Field(Some(json("2"))),
-        losing: stamp(4, 1, 1),
-        losing_version: theirs.version().clone(),
-        winning: stamp(5, 0, 2),
-        winning_version: ours.version().clone(),
-    }]);
+    let conflicts = merge(ours.clone(), theirs.clone())
+        .expect("one kind")
+        .conflicts;
+    assert_eq!(
+        conflicts,
+        [Conflict {
+            subject: Subject::Field(name("f")),
+            losing_value: ConflictValue::Field(Some(json("2"))),
+            losing: stamp(4, 1, 1),
+            losing_version: theirs.version().clone(),
+            winning: stamp(5, 0, 2),
+            winning_version: ours.version().clone(),
+        }]
+    );
 }
 
 fn json(text: &str) -> Json {
@@ -132,7 +161,10 @@ fn document(text: &str, hlc: u64, n: u8, sequence: u64) -> Item {
         content_type: Name::default_content_type(),
         bytes: text.as_bytes().to_vec(),
     };
-    let body = Resource { content: Lww { value, stamp }, metadata: Fields::default() };
+    let body = Resource {
+        content: Lww { value, stamp },
+        metadata: Fields::default(),
+    };
     Resource::into_item(Causal::written(None, stamp, body))
 }
 
@@ -140,8 +172,19 @@ fn document(text: &str, hlc: u64, n: u8, sequence: u64) -> Item {
 fn thing(value: &str, hlc: u64, n: u8, sequence: u64) -> Item {
     let stamp = stamp(hlc, n, sequence);
     let body = Entity {
-        entity_type: Lww { value: name("t"), stamp },
-        properties: [(name("f"), Lww { value: Some(json(value)), stamp })].into_iter().collect(),
+        entity_type: Lww {
+            value: name("t"),
+            stamp,
+        },
+        properties: [(
+            name("f"),
+            Lww {
+                value: Some(json(value)),
+                stamp,
+            },
+        )]
+        .into_iter()
+        .collect(),
         labels: Labels::default(),
     };
     Entity::into_item(Causal::written(None, stamp, body))
@@ -152,7 +195,8 @@ fn write(previous: &Item, value: &str, hlc: u64, n: u8, sequence: u64) -> Item {
     let state = Entity::of_item(previous).expect("an entity");
     let stamp = stamp(hlc, n, sequence);
     let mut body = state.view().expect("a live entity").into_owned();
-    body.properties.patch([(name("f"), Some(json(value)))].into(), stamp);
+    body.properties
+        .patch([(name("f"), Some(json(value)))].into(), stamp);
     Entity::into_item(Causal::written(Some(state), stamp, body))
 }
 

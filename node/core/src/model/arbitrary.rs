@@ -12,15 +12,24 @@ use crate::clock::Hlc;
 use crate::version::{ActorId, Dot, VectorClock};
 
 pub(crate) fn actor(n: u8) -> ActorId {
-    ActorId { device: [n; 16], epoch: 0 }
+    ActorId {
+        device: [n; 16],
+        epoch: 0,
+    }
 }
 
 pub(crate) fn dot(n: u8, sequence: u64) -> Dot {
-    Dot { actor: actor(n), sequence }
+    Dot {
+        actor: actor(n),
+        sequence,
+    }
 }
 
 pub(crate) fn stamp(hlc: u64, n: u8, sequence: u64) -> Stamp {
-    Stamp { hlc: Hlc::from_packed(hlc), dot: dot(n, sequence) }
+    Stamp {
+        hlc: Hlc::from_packed(hlc),
+        dot: dot(n, sequence),
+    }
 }
 
 pub(crate) fn name(text: &str) -> Name {
@@ -37,7 +46,11 @@ pub(crate) fn key() -> impl Strategy<Value = ItemKey> {
         id().prop_map(ItemKey::Resource),
         id().prop_map(ItemKey::Entity),
         id().prop_map(ItemKey::Moment),
-        (id(), id(), id()).prop_map(|(src, edge_type, dst)| ItemKey::Edge { src, edge_type, dst }),
+        (id(), id(), id()).prop_map(|(src, edge_type, dst)| ItemKey::Edge {
+            src,
+            edge_type,
+            dst
+        }),
     ]
 }
 
@@ -92,7 +105,10 @@ fn any_dot() -> impl Strategy<Value = Dot> {
 }
 
 fn any_stamp() -> impl Strategy<Value = Stamp> {
-    (0_u64..4, any_dot()).prop_map(|(hlc, dot)| Stamp { hlc: Hlc::from_packed(hlc), dot })
+    (0_u64..4, any_dot()).prop_map(|(hlc, dot)| Stamp {
+        hlc: Hlc::from_packed(hlc),
+        dot,
+    })
 }
 
 fn any_name() -> impl Strategy<Value = Name> {
@@ -129,7 +145,14 @@ fn entity() -> impl Strategy<Value = Entity> {
     let label = (any_name(), 0_u8..3, 1_u64..3, any::<bool>());
     let labels = prop::collection::vec(label, 0..4).prop_map(|labels| {
         let labels = labels.into_iter().map(|(name, n, sequence, is_removed)| {
-            (name, actor(n), LabelDot { sequence, is_removed })
+            (
+                name,
+                actor(n),
+                LabelDot {
+                    sequence,
+                    is_removed,
+                },
+            )
         });
         labels.collect::<Labels>()
     });

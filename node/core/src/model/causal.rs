@@ -78,7 +78,9 @@ impl<T: Body> Causal<T> {
         last_delete: Option<Stamp>,
         siblings: BTreeMap<Dot, T>,
     ) -> Result<Self, InvalidItem> {
-        let mut dots = siblings.keys().chain(last_delete.as_ref().map(|delete| &delete.dot));
+        let mut dots = siblings
+            .keys()
+            .chain(last_delete.as_ref().map(|delete| &delete.dot));
         if let Some(&dot) = dots.find(|dot| !version.covers(dot)) {
             return Err(InvalidItem::Uncovered { dot });
         }
@@ -169,7 +171,9 @@ impl<T: Body> Causal<T> {
     }
 
     fn advanced(previous: Option<&Self>, stamp: Stamp) -> Self {
-        let mut version = previous.map(|item| item.version.clone()).unwrap_or_default();
+        let mut version = previous
+            .map(|item| item.version.clone())
+            .unwrap_or_default();
         version.record(stamp.dot);
         Self {
             version,

@@ -22,9 +22,8 @@ pub struct Edge {
 /// nothing is stored under is unknown here, not deleted: a node may hold only part of a tenant.
 /// Nothing is written when an endpoint goes, so the edge is back as soon as the endpoint is.
 pub fn edge_is_visible(edge: &Item, src: &[&Item], dst: &[&Item]) -> bool {
-    let is_deleted = |endpoint: &[&Item]| {
-        !endpoint.is_empty() && endpoint.iter().all(|item| item.is_deleted())
-    };
+    let is_deleted =
+        |endpoint: &[&Item]| !endpoint.is_empty() && endpoint.iter().all(|item| item.is_deleted());
     !edge.is_deleted() && !is_deleted(src) && !is_deleted(dst)
 }
 

@@ -18,9 +18,15 @@ pub struct Fields {
 impl Fields {
     /// All fields set by one write.
     pub fn new(values: BTreeMap<Name, Json>, stamp: Stamp) -> Self {
-        let fields = values
-            .into_iter()
-            .map(|(name, value)| (name, Lww { value: Some(value), stamp }));
+        let fields = values.into_iter().map(|(name, value)| {
+            (
+                name,
+                Lww {
+                    value: Some(value),
+                    stamp,
+                },
+            )
+        });
         fields.collect()
     }
 
@@ -79,9 +85,10 @@ impl Fields {
 
     /// About how many bytes the fields take, for limits.
     pub fn size(&self) -> usize {
-        let sizes = self.by_name.iter().map(|(name, field)| {
-            name.as_str().len() + field.value.as_ref().map_or(0, Json::size)
-        });
+        let sizes = self
+            .by_name
+            .iter()
+            .map(|(name, field)| name.as_str().len() + field.value.as_ref().map_or(0, Json::size));
         sizes.sum()
     }
 

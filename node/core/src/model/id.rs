@@ -61,7 +61,10 @@ impl ItemId {
         let id = id.into();
         check_text(&id, MAX_ID_BYTES).map_err(InvalidId::Text)?;
         // Backslash as well: exports may be written on Windows.
-        if id.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
+        if id
+            .split(['/', '\\'])
+            .any(|segment| matches!(segment, "." | ".."))
+        {
             return Err(InvalidId::Traversal { id });
         }
         Ok(Self(id))
@@ -100,7 +103,10 @@ fn check_text(text: &str, limit: usize) -> Result<(), InvalidName> {
         let bytes = text.len();
         return Err(InvalidName::TooLong { bytes, limit });
     }
-    match text.char_indices().find(|(_, character)| character.is_control()) {
+    match text
+        .char_indices()
+        .find(|(_, character)| character.is_control())
+    {
         Some((at, character)) => Err(InvalidName::Control { character, at }),
         None => Ok(()),
     }

@@ -73,7 +73,9 @@ fn canonical(value: Value, levels: usize) -> Result<Value, InvalidJson> {
     match value {
         Value::Array(elements) => {
             let levels = levels.checked_sub(1).ok_or(InvalidJson::TooDeep)?;
-            let elements = elements.into_iter().map(|element| canonical(element, levels));
+            let elements = elements
+                .into_iter()
+                .map(|element| canonical(element, levels));
             elements.collect::<Result<_, _>>().map(Value::Array)
         }
         Value::Object(members) => {

@@ -132,7 +132,11 @@ impl ItemKey {
     pub fn ids(&self) -> impl Iterator<Item = &ItemId> {
         let (first, rest) = match self {
             Self::Resource(id) | Self::Entity(id) | Self::Moment(id) => (id, None),
-            Self::Edge { src, edge_type, dst } => (src, Some([edge_type, dst])),
+            Self::Edge {
+                src,
+                edge_type,
+                dst,
+            } => (src, Some([edge_type, dst])),
         };
         std::iter::once(first).chain(rest.into_iter().flatten())
     }

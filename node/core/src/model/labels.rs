@@ -40,9 +40,9 @@ impl Labels {
 
     /// All additions of all labels, removed ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, ActorId, LabelDot)> {
-        self.by_name.iter().flat_map(|(name, dots)| {
-            dots.iter().map(move |(&actor, &dot)| (name, actor, dot))
-        })
+        self.by_name
+            .iter()
+            .flat_map(|(name, dots)| dots.iter().map(move |(&actor, &dot)| (name, actor, dot)))
     }
 
     /// How many labels are remembered, removed ones included.
@@ -64,7 +64,10 @@ impl Labels {
             sequence: dot.sequence,
             is_removed: false,
         };
-        self.by_name.entry(name).or_default().insert(dot.actor, added);
+        self.by_name
+            .entry(name)
+            .or_default()
+            .insert(dot.actor, added);
         true
     }
 
@@ -73,7 +76,12 @@ impl Labels {
         if !self.contains(name.as_str()) {
             return false;
         }
-        for dot in self.by_name.get_mut(name).into_iter().flat_map(BTreeMap::values_mut) {
+        for dot in self
+            .by_name
+            .get_mut(name)
+            .into_iter()
+            .flat_map(BTreeMap::values_mut)
+        {
             dot.is_removed = true;
         }
         true
@@ -104,7 +112,11 @@ impl Labels {
 impl LabelDot {
     fn join(self, other: Self) -> Self {
         let rank = |dot: Self| (dot.sequence, dot.is_removed);
-        if rank(other) > rank(self) { other } else { self }
+        if rank(other) > rank(self) {
+            other
+        } else {
+            self
+        }
     }
 }
 

@@ -39,7 +39,11 @@ impl<T: ValueHash + PartialEq> Lww<T> {
     /// The later of two.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        if other.is_later_than(&self) { other } else { self }
+        if other.is_later_than(&self) {
+            other
+        } else {
+            self
+        }
     }
 
     /// Whether this one stays when both meet.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::causal::{Body, Causal};
 use super::id::Name;
-use super::json::Json;
 use super::item::Item;
+use super::json::Json;
 use super::key::Kind;
 use super::lww::{Lww, ValueHash};
 

@@ -59,7 +59,9 @@ impl ValueHash for Content {
     fn value_hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         // The type has no control characters, so the zero byte ends it.
-        hasher.update(self.content_type.as_str().as_bytes()).update(&[0]);
+        hasher
+            .update(self.content_type.as_str().as_bytes())
+            .update(&[0]);
         hasher.update(&self.bytes).finalize().into()
     }
 }

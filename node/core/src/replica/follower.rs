@@ -1,7 +1,7 @@
 //! Following: take the leader's entries, answer what is durable, notice when it falls silent.
 
 use super::message::{Append, Appended, Join, Mismatch};
-use super::{Effect, Message, Millis, Replica, Role, Stranded};
+use super::{Effect, Message, Millis, Replica, RequestId, Role, Stranded};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::{Head, ReadLog, SharedEntry};
 use crate::register::FailoverReason;
@@ -29,6 +29,13 @@ pub(super) struct Follower {
     read_at: Millis,
     pub(super) leader_commit: Index,
     pub(super) leader_last: Index,
+}
+
+/// A wish to be left out of the in-sync set.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    id: RequestId,
+    give_up_at: Millis,
 }
 
 impl Follower {
@@ -61,30 +68,47 @@ impl Follower {
 impl Replica {
     /// Follow the register's leader, whose messages may come later.
     pub(super) fn follow_register(&mut self) {
-        let Some(register) = self.register() else { return };
+        let Some(register) = self.register() else {
+            return;
+        };
         let (leader, epoch) = (register.leader, register.epoch);
         let patience = self.jitter(self.config.timing.takeover_after / 5);
         let now = self.now;
-        let Role::Follower(follower) = &mut self.role else { return };
+        let Role::Follower(follower) = &mut self.role else {
+            return;
+        };
         let newer = epoch >= follower.epoch && follower.leader != Some(leader);
         if newer {
-            *follower = Follower { leader: Some(leader), patience, ..Follower::new(now) };
+            *follower = Follower {
+                leader: Some(leader),
+                patience,
+                ..Follower::new(now)
+            };
         }
     }
 
     pub(super) fn tick_follower(&mut self, log: &impl ReadLog) {
         let timing = self.config.timing;
         let now = self.now;
-        let Role::Follower(follower) = &mut self.role else { return };
+        self.tick_leaving();
+        let stays = self.leaving.is_none();
+        let Role::Follower(follower) = &mut self.role else {
+            return;
+        };
         let silence = now - follower.heard_at;
-        let limit = if follower.unreachable { timing.takeover_after_unreachable } else { timing.takeover_after };
-        let lost = follower.leader.is_some() && silence > limit + follower.patience;
-        let join = follower.leader.is_some() && silence > 2 * timing.heartbeat && now >= follower.join_at;
+        let limit = if follower.unreachable {
+            timing.takeover_after_unreachable
+        } else {
+            timing.takeover_after
+        };
+        let lost = stays && follower.leader.is_some() && silence > limit + follower.patience;
+        let join =
+            follower.leader.is_some() && silence > 2 * timing.heartbeat && now >= follower.join_at;
         let read = silence > limit && now >= follower.read_at;
         if read {
             follower.read_at = now + timing.takeover_after;
         }
-        if join || (follower.matched.is_none() && now >= follower.join_at) {
+        if stays && (join || (follower.matched.is_none() && now >= follower.join_at)) {
             follower.join_at = now + timing.heartbeat;
             self.send_join(log);
         }
@@ -97,9 +121,50 @@ impl Replica {
     }
 
     fn send_join(&mut self, log: &impl ReadLog) {
-        let Some(leader) = self.register().map(|register| register.leader) else { return };
-        let join = Join { pod: self.config.pod.clone(), last: log.last(), promised_epoch: self.promised };
+        let Some(leader) = self.register().map(|register| register.leader) else {
+            return;
+        };
+        let join = Join {
+            pod: self.config.pod.clone(),
+            last: log.last(),
+            promised_epoch: self.promised,
+        };
         self.send(leader, Message::Join(join));
+    }
+
+    /// Ask to be left out of the in-sync set, if it can do without this replica.
+    pub(super) fn leave(&mut self, id: RequestId) {
+        let me = self.config.replica;
+        let spare = self.register().is_some_and(|register| {
+            register.in_sync.contains(&me)
+                && register.leader != me
+                && register.in_sync.len() > self.min_in_sync()
+        });
+        if !spare {
+            self.effects.push(Effect::HandedOver { id, done: false });
+            return;
+        }
+        self.leaving = Some(Leaving {
+            id,
+            give_up_at: self.now + self.config.timing.handover_within,
+        });
+        self.tick_leaving();
+    }
+
+    /// Repeat the wish to leave until the register shows it granted, or patience ends.
+    pub(super) fn tick_leaving(&mut self) {
+        let Some(leaving) = &self.leaving else { return };
+        let (id, patient) = (leaving.id, self.now < leaving.give_up_at);
+        let me = self.config.replica;
+        let left = self
+            .register()
+            .is_none_or(|register| !register.in_sync.contains(&me));
+        if left || !patient {
+            self.leaving = None;
+            self.effects.push(Effect::HandedOver { id, done: left });
+        } else if let Some(leader) = self.register().map(|register| register.leader) {
+            self.send(leader, Message::Leaving);
+        }
     }
 
     pub(super) fn unreachable(&mut self, replica: ReplicaId) {
@@ -113,7 +178,9 @@ impl Replica {
     pub(super) fn receive_append(&mut self, from: ReplicaId, append: Append, log: &impl ReadLog) {
         if append.epoch < self.promised {
             // R1: who promised a higher epoch has nothing to say at a lower one but that.
-            let rejected = Message::Rejected { promised_epoch: self.promised };
+            let rejected = Message::Rejected {
+                promised_epoch: self.promised,
+            };
             return self.send(from, rejected);
         }
         match &self.role {
@@ -126,7 +193,9 @@ impl Replica {
             self.persist_log(None, Vec::new(), log);
             return self.answer_mismatch(append.epoch, log);
         }
-        let Some((truncate_after, fresh)) = self.fit(&append, log) else { return };
+        let Some((truncate_after, fresh)) = self.fit(&append, log) else {
+            return;
+        };
         let matched = append.previous.index + append.entries.len() as Index;
         if let Role::Follower(follower) = &mut self.role {
             follower.matched = Some(follower.matched.unwrap_or(0).max(matched));
@@ -139,9 +208,18 @@ impl Replica {
     /// Commit what the leader has, as far as it is equal and durable here: what is applied must
     /// be in the log after any crash.
     pub(super) fn follow_commit(&mut self) {
-        let Role::Follower(follower) = &self.role else { return };
-        let Some(matched) = follower.matched else { return };
-        self.commit_to(follower.leader_commit.min(matched).min(self.writes.durable_last()));
+        let Role::Follower(follower) = &self.role else {
+            return;
+        };
+        let Some(matched) = follower.matched else {
+            return;
+        };
+        self.commit_to(
+            follower
+                .leader_commit
+                .min(matched)
+                .min(self.writes.durable_last()),
+        );
     }
 
     /// Note that the leader of this epoch was heard, and promise it the epoch.
@@ -149,9 +227,15 @@ impl Replica {
         self.promised = append.epoch;
         let patience = self.jitter(self.config.timing.takeover_after / 5);
         let now = self.now;
-        let Role::Follower(follower) = &mut self.role else { return };
+        let Role::Follower(follower) = &mut self.role else {
+            return;
+        };
         if follower.epoch != append.epoch {
-            *follower = Follower { leader: Some(from), epoch: append.epoch, ..Follower::new(now) };
+            *follower = Follower {
+                leader: Some(from),
+                epoch: append.epoch,
+                ..Follower::new(now)
+            };
         }
         follower.leader = Some(from);
         follower.heard_at = now;
@@ -165,7 +249,11 @@ impl Replica {
 
     /// Which of the leader's entries are new here, and after which index this log must be cut
     /// first. `None` if the frame is damaged or contradicts what is committed here.
-    fn fit(&mut self, append: &Append, log: &impl ReadLog) -> Option<(Option<Index>, Vec<SharedEntry>)> {
+    fn fit(
+        &mut self,
+        append: &Append,
+        log: &impl ReadLog,
+    ) -> Option<(Option<Index>, Vec<SharedEntry>)> {
         let mut previous = append.previous;
         let mut known = 0;
         for entry in &append.entries {
@@ -191,15 +279,23 @@ impl Replica {
     }
 
     /// Send to disk what is new: entries, a cut, a promise, the incarnation.
-    pub(super) fn persist_log(&mut self, truncate_after: Option<Index>, append: Vec<SharedEntry>, log: &impl ReadLog) {
+    pub(super) fn persist_log(
+        &mut self,
+        truncate_after: Option<Index>,
+        append: Vec<SharedEntry>,
+        log: &impl ReadLog,
+    ) {
         let incarnation = self.adopt_incarnation();
         let promise_is_new = self.promised > self.writes.issued_promise();
-        if append.is_empty() && truncate_after.is_none() && !promise_is_new && incarnation.is_none() {
+        if append.is_empty() && truncate_after.is_none() && !promise_is_new && incarnation.is_none()
+        {
             return;
         }
         let kept = truncate_after.unwrap_or(log.last().index);
         let last = append.last().map_or(kept, |entry| entry.head.index);
-        let write = self.writes.issue(incarnation, self.promised, truncate_after, append, last);
+        let write = self
+            .writes
+            .issue(incarnation, self.promised, truncate_after, append, last);
         self.effects.push(Effect::Persist(write));
     }
 
@@ -213,21 +309,37 @@ impl Replica {
 
     /// Tell the leader what is durable, once the promise to it is (R1).
     pub(super) fn acknowledge(&mut self) {
-        let Role::Follower(follower) = &self.role else { return };
-        let (Some(leader), Some(matched)) = (follower.leader, follower.matched) else { return };
+        let Role::Follower(follower) = &self.role else {
+            return;
+        };
+        let (Some(leader), Some(matched)) = (follower.leader, follower.matched) else {
+            return;
+        };
         if follower.epoch != self.promised || self.writes.durable_promise() < follower.epoch {
             return;
         }
         let durable = self.writes.durable_last().min(matched);
-        let appended = Appended { epoch: follower.epoch, round: follower.round, matched, durable };
+        let appended = Appended {
+            epoch: follower.epoch,
+            round: follower.round,
+            matched,
+            durable,
+        };
         self.send(leader, Message::Appended(appended));
     }
 
     /// Carries no promise and claims nothing durable, so it need not wait for the disk.
     fn answer_mismatch(&mut self, epoch: Epoch, log: &impl ReadLog) {
-        let Role::Follower(follower) = &self.role else { return };
-        let Some(leader) = follower.leader else { return };
-        let mismatch = Mismatch { epoch, heads: spaced_heads(log) };
+        let Role::Follower(follower) = &self.role else {
+            return;
+        };
+        let Some(leader) = follower.leader else {
+            return;
+        };
+        let mismatch = Mismatch {
+            epoch,
+            heads: spaced_heads(log),
+        };
         self.send(leader, Message::Mismatch(mismatch));
     }
 }
@@ -236,8 +348,10 @@ impl Replica {
 fn spaced_heads(log: &impl ReadLog) -> Vec<Head> {
     let last = log.last().index;
     let distances = std::iter::once(0).chain((0..Index::BITS).map(|exponent| 1 << exponent));
-    let mut heads: Vec<Head> =
-        distances.take_while(|distance| *distance < last).filter_map(|distance| log.head(last - distance)).collect();
+    let mut heads: Vec<Head> = distances
+        .take_while(|distance| *distance < last)
+        .filter_map(|distance| log.head(last - distance))
+        .collect();
     heads.push(Head::default());
     heads
 }

@@ -34,8 +34,12 @@ impl Handover {
 }
 
 impl Replica {
-    /// The process is about to stop.
+    /// The process is about to stop: a leader gives its place to another, a follower asks to be
+    /// left out, so that nothing waits for it.
     pub(super) fn hand_over(&mut self, id: RequestId, log: &impl ReadLog) {
+        if matches!(self.role, Role::Follower(_)) {
+            return self.leave(id);
+        }
         if let Role::Leader(leader) = &mut self.role {
             if let Some(handover) = &mut leader.handover {
                 handover.asked_by.push(id);
@@ -52,16 +56,26 @@ impl Replica {
     /// The operator wants another leader, or wants this one's pod out of the tenant.
     pub(super) fn begin_requested_handover(&mut self, log: &impl ReadLog) {
         let Some(view) = &self.view else { return };
-        let Some(register) = &view.register else { return };
+        let Some(register) = &view.register else {
+            return;
+        };
         let answered = |id: &str| register.answers.iter().any(|answer| answer.id == id);
-        let asked = view.requests.iter().find_map(|request| match &request.action {
-            Action::HandOver { pod } if !answered(&request.id) => Some((pod.clone(), Some(request.id.clone()))),
-            Action::Drop { pod } if *pod == self.config.pod && !answered(&request.id) => Some((None, None)),
-            Action::HandOver { .. } | Action::Drop { .. } => None,
-        });
+        let asked = view
+            .requests
+            .iter()
+            .find_map(|request| match &request.action {
+                Action::HandOver { pod } if !answered(&request.id) => {
+                    Some((pod.clone(), Some(request.id.clone())))
+                }
+                Action::Drop { pod } if *pod == self.config.pod && !answered(&request.id) => {
+                    Some((None, None))
+                }
+                Action::HandOver { .. } | Action::Drop { .. } => None,
+            });
         let Some((pod, request)) = asked else { return };
         let successor = pod.as_deref().and_then(|pod| register.replica_in(pod));
-        if pod.is_some() && successor.is_none_or(|successor| !register.in_sync.contains(&successor)) {
+        if pod.is_some() && successor.is_none_or(|successor| !register.in_sync.contains(&successor))
+        {
             return; // not in sync yet: the request stands until it is
         }
         if self.begin_handover(successor, Vec::new(), request) {
@@ -69,28 +83,53 @@ impl Replica {
         }
     }
 
-    fn begin_handover(&mut self, to: Option<ReplicaId>, asked_by: Vec<RequestId>, request: Option<String>) -> bool {
+    fn begin_handover(
+        &mut self,
+        to: Option<ReplicaId>,
+        asked_by: Vec<RequestId>,
+        request: Option<String>,
+    ) -> bool {
         let give_up_at = self.now + self.config.timing.handover_within;
         let within = self.config.timing.drop_after;
         let dropped = self.dropped_pods();
-        let in_sync = self.register().map(|register| register.in_sync.clone()).unwrap_or_default();
+        let in_sync = self
+            .register()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
         let now = self.now;
-        let Role::Leader(leader) = &mut self.role else { return false };
-        let fit = leader.followers.iter().filter(|(replica, progress)| {
-            in_sync.contains(replica) && progress.is_live(now, within) && !dropped.contains(&progress.pod)
-        });
-        let named = fit.filter(|(replica, _)| to.is_none_or(|to| to == **replica));
-        let Some(successor) = named.max_by_key(|(_, progress)| progress.acked).map(|(replica, _)| *replica) else {
+        let Role::Leader(leader) = &mut self.role else {
             return false;
         };
-        leader.handover = Some(Handover { successor, give_up_at, sent: false, asked_by, request, queued: Vec::new() });
+        let fit = leader.followers.iter().filter(|(replica, progress)| {
+            let stays = !progress.is_leaving(now) && !dropped.contains(&progress.pod);
+            in_sync.contains(replica) && progress.is_live(now, within) && stays
+        });
+        let named = fit.filter(|(replica, _)| to.is_none_or(|to| to == **replica));
+        let Some(successor) = named
+            .max_by_key(|(_, progress)| progress.acked)
+            .map(|(replica, _)| *replica)
+        else {
+            return false;
+        };
+        leader.handover = Some(Handover {
+            successor,
+            give_up_at,
+            sent: false,
+            asked_by,
+            request,
+            queued: Vec::new(),
+        });
         true
     }
 
     /// Once everything is committed, change the register; give up when it takes too long.
     pub(super) fn tick_handover(&mut self, log: &impl ReadLog) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(handover) = &leader.handover else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let Some(handover) = &leader.handover else {
+            return;
+        };
         let settled = self.unsettled.is_none();
         let all_committed = self.commit == leader.last.index && log.last() == leader.last;
         if settled && !handover.sent && all_committed && self.now < handover.give_up_at {
@@ -107,10 +146,16 @@ impl Replica {
     }
 
     fn send_handover(&mut self) {
-        let Some(mut register) = self.register().cloned() else { return };
+        let Some(mut register) = self.register().cloned() else {
+            return;
+        };
         let me = self.config.replica;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(handover) = &mut leader.handover else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let Some(handover) = &mut leader.handover else {
+            return;
+        };
         if !register.in_sync.contains(&handover.successor) {
             handover.give_up_at = self.now;
             return;
@@ -122,8 +167,13 @@ impl Replica {
             register.answers.push(Answer { id, refused: None });
         }
         let (to, epoch) = (handover.successor, register.epoch);
-        register.last_failover =
-            Some(Failover { from: Some(me), to, epoch, reason: FailoverReason::HandedOver, silent_ms: 0 });
+        register.last_failover = Some(Failover {
+            from: Some(me),
+            to,
+            epoch,
+            reason: FailoverReason::HandedOver,
+            silent_ms: 0,
+        });
         self.change_register(register);
     }
 
@@ -135,13 +185,19 @@ impl Replica {
         }
         for (id, payload) in handover.queued {
             if done {
-                self.effects.push(Effect::Refused { id, refusal: Refusal::NotLeader });
+                self.effects.push(Effect::Refused {
+                    id,
+                    refusal: Refusal::NotLeader,
+                });
             } else {
                 self.append(id, payload);
             }
         }
         if done {
-            let others = self.register().map(|register| register.replicas.clone()).unwrap_or_default();
+            let others = self
+                .register()
+                .map(|register| register.replicas.clone())
+                .unwrap_or_default();
             for member in others {
                 if member.replica != self.config.replica {
                     self.send(member.replica, Message::LeadershipMoved);

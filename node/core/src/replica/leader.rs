@@ -40,15 +40,41 @@ pub(super) struct Leader {
 
 impl Leader {
     /// A leader whose log ended at `previous` before its `start` entry.
-    pub(super) fn new(epoch: Epoch, previous: Head, start: Head, register: &Register, me: ReplicaId, now: Millis) -> Self {
-        let others = register.replicas.iter().filter(|member| member.replica != me);
-        let followers =
-            others.map(|member| (member.replica, Progress::new(member.pod.clone(), previous.index + 1, now))).collect();
-        Self { epoch, start: start.index, last: start, followers, round: 0, confirmations: Vec::new(), handover: None }
+    pub(super) fn new(
+        epoch: Epoch,
+        previous: Head,
+        start: Head,
+        register: &Register,
+        me: ReplicaId,
+        now: Millis,
+    ) -> Self {
+        let others = register
+            .replicas
+            .iter()
+            .filter(|member| member.replica != me);
+        let followers = others
+            .map(|member| {
+                (
+                    member.replica,
+                    Progress::new(member.pod.clone(), previous.index + 1, now),
+                )
+            })
+            .collect();
+        Self {
+            epoch,
+            start: start.index,
+            last: start,
+            followers,
+            round: 0,
+            confirmations: Vec::new(),
+            handover: None,
+        }
     }
 
     pub(super) fn pod_of(&self, replica: ReplicaId) -> Option<String> {
-        self.followers.get(&replica).map(|progress| progress.pod.clone())
+        self.followers
+            .get(&replica)
+            .map(|progress| progress.pod.clone())
     }
 }
 
@@ -56,7 +82,9 @@ impl Replica {
     pub(super) fn tick_leader(&mut self, log: &impl ReadLog) {
         let timing = self.config.timing;
         let now = self.now;
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         for progress in leader.followers.values_mut() {
             if progress.is_stuck(now, 2 * timing.heartbeat) {
                 progress.probe_again();
@@ -67,12 +95,15 @@ impl Replica {
         self.tick_handover(log);
     }
 
-    pub(super) fn propose(&mut self, id: RequestId, payload: Vec<u8>, log: &impl ReadLog) {
+    /// Order a proposal. It goes out with the next [`Replica::flush`], together with others.
+    pub(super) fn propose(&mut self, id: RequestId, payload: Vec<u8>) {
         if let Err(refusal) = self.may_propose() {
             self.effects.push(Effect::Refused { id, refusal });
             return;
         }
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         if let Some(handover) = &mut leader.handover {
             if let Err(refusal) = handover.queue(id, payload) {
                 self.effects.push(Effect::Refused { id, refusal });
@@ -80,32 +111,49 @@ impl Replica {
             return;
         }
         self.append(id, payload);
-        // Entries go out together at the end of the driver's batch, which is a tick of its own.
-        let _ = log;
     }
 
     /// Put a proposal into the log. Sent to followers by the next [`Replica::flush`].
     pub(super) fn append(&mut self, id: RequestId, payload: Vec<u8>) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         let entry = Entry::after(leader.last, leader.epoch, payload);
         leader.last = entry.head;
         let index = entry.head.index;
-        let write = self.writes.issue(None, self.promised, None, vec![entry.into()], index);
+        let write = self
+            .writes
+            .issue(None, self.promised, None, vec![entry.into()], index);
         self.effects.push(Effect::Persist(write));
         self.effects.push(Effect::Proposed { id, index });
     }
 
     fn may_propose(&self) -> Result<(), Refusal> {
-        let Role::Leader(leader) = &self.role else { return Err(Refusal::NotLeader) };
-        let Some(view) = &self.view else { return Err(Refusal::NotLeader) };
-        let Some(register) = &view.register else { return Err(Refusal::NotLeader) };
+        let Role::Leader(leader) = &self.role else {
+            return Err(Refusal::NotLeader);
+        };
+        let Some(view) = &self.view else {
+            return Err(Refusal::NotLeader);
+        };
+        let Some(register) = &view.register else {
+            return Err(Refusal::NotLeader);
+        };
         let live = |replica: &ReplicaId| {
             *replica == self.config.replica
-                || leader.followers.get(replica).is_some_and(|progress| progress.is_live(self.now, self.config.timing.drop_after))
+                || leader.followers.get(replica).is_some_and(|progress| {
+                    progress.is_live(self.now, self.config.timing.drop_after)
+                })
         };
-        let in_sync = register.in_sync.iter().filter(|replica| live(replica)).count();
+        let in_sync = register
+            .in_sync
+            .iter()
+            .filter(|replica| live(replica))
+            .count();
         if in_sync < view.min_in_sync {
-            return Err(Refusal::NotEnoughReplicas { in_sync, min_in_sync: view.min_in_sync });
+            return Err(Refusal::NotEnoughReplicas {
+                in_sync,
+                min_in_sync: view.min_in_sync,
+            });
         }
         Ok(())
     }
@@ -119,27 +167,48 @@ impl Replica {
     }
 
     pub(super) fn broadcast(&mut self, log: &impl ReadLog) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         // Only what the log shows can be sent: entries of this very step follow with the next flush.
-        let sender = Sender { epoch: leader.epoch, round: leader.round, commit: self.commit, last: log.last().index.min(leader.last.index) };
+        let sender = Sender {
+            epoch: leader.epoch,
+            round: leader.round,
+            commit: self.commit,
+            last: log.last().index.min(leader.last.index),
+        };
         let asked = !leader.confirmations.is_empty();
         for (replica, progress) in &mut leader.followers {
-            let due = progress.heartbeat_due(self.now, self.config.timing.heartbeat) || (asked && progress.asked < leader.round);
+            let due = progress.heartbeat_due(self.now, self.config.timing.heartbeat)
+                || (asked && progress.asked < leader.round);
             progress.asked = leader.round;
             for append in progress.frames(self.now, &sender, log, due) {
                 let (to, pod) = (*replica, progress.pod.clone());
-                self.effects.push(Effect::Send { to, pod, message: Message::Append(append) });
+                self.effects.push(Effect::Send {
+                    to,
+                    pod,
+                    message: Message::Append(append),
+                });
             }
         }
     }
 
-    pub(super) fn receive_appended(&mut self, from: ReplicaId, appended: Appended, log: &impl ReadLog) {
+    pub(super) fn receive_appended(
+        &mut self,
+        from: ReplicaId,
+        appended: Appended,
+        log: &impl ReadLog,
+    ) {
         let now = self.now;
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         if appended.epoch != leader.epoch {
             return;
         }
-        let Some(progress) = leader.followers.get_mut(&from) else { return };
+        let Some(progress) = leader.followers.get_mut(&from) else {
+            return;
+        };
         progress.appended(now, appended.round, appended.matched, appended.durable);
         self.advance_commit(log);
         self.settle_confirmations();
@@ -147,13 +216,22 @@ impl Replica {
         self.tick_handover(log);
     }
 
-    pub(super) fn receive_mismatch(&mut self, from: ReplicaId, mismatch: &Mismatch, log: &impl ReadLog) {
+    pub(super) fn receive_mismatch(
+        &mut self,
+        from: ReplicaId,
+        mismatch: &Mismatch,
+        log: &impl ReadLog,
+    ) {
         let now = self.now;
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         if mismatch.epoch != leader.epoch {
             return;
         }
-        let Some(progress) = leader.followers.get_mut(&from) else { return };
+        let Some(progress) = leader.followers.get_mut(&from) else {
+            return;
+        };
         progress.mismatch(now, mismatch, log);
         progress.ask_now();
     }
@@ -171,13 +249,36 @@ impl Replica {
             return;
         }
         let now = self.now;
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         let known = log.head(join.last.index) == Some(join.last);
-        let next = if known { join.last.index + 1 } else { log.last().index + 1 };
-        let progress = leader.followers.entry(from).or_insert_with(|| Progress::new(join.pod.clone(), next, now));
+        let next = if known {
+            join.last.index + 1
+        } else {
+            log.last().index + 1
+        };
+        let progress = leader
+            .followers
+            .entry(from)
+            .or_insert_with(|| Progress::new(join.pod.clone(), next, now));
         progress.pod = join.pod;
+        progress.leaving_until = now;
         progress.heard(now);
         progress.ask_now();
+        self.tend_register(log);
+    }
+
+    /// A follower's process is about to stop: leave it out before it is missed.
+    pub(super) fn receive_leaving(&mut self, from: ReplicaId, log: &impl ReadLog) {
+        let until = self.now + self.config.timing.handover_within;
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let Some(progress) = leader.followers.get_mut(&from) else {
+            return;
+        };
+        progress.leaving_until = until;
         self.tend_register(log);
     }
 
@@ -196,12 +297,25 @@ impl Replica {
     /// could be current. The leader's own entries count only once its own disk has them.
     pub(super) fn advance_commit(&mut self, log: &impl ReadLog) {
         let required = self.required();
-        let Role::Leader(leader) = &self.role else { return };
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
         let own = self.writes.durable_last();
-        let held = |replica: &ReplicaId| leader.followers.get(replica).map_or(0, |progress| progress.acked);
-        let committed = required.iter().filter(|replica| **replica != self.config.replica).map(held).fold(own, Index::min);
+        let held = |replica: &ReplicaId| {
+            leader
+                .followers
+                .get(replica)
+                .map_or(0, |progress| progress.acked)
+        };
+        let committed = required
+            .iter()
+            .filter(|replica| **replica != self.config.replica)
+            .map(held)
+            .fold(own, Index::min);
         let start = leader.start;
-        let enough = self.register().is_some_and(|register| register.in_sync.len() >= self.min_in_sync());
+        let enough = self
+            .register()
+            .is_some_and(|register| register.in_sync.len() >= self.min_in_sync());
         // Below its start entry a leader cannot tell what is committed; with too few in sync
         // nothing new may be acknowledged.
         if committed >= start && enough && self.writes.durable_promise() == self.promised {
@@ -220,11 +334,18 @@ impl Replica {
     pub(super) fn confirm(&mut self, id: RequestId, log: &impl ReadLog) {
         let commit = self.commit;
         let Role::Leader(leader) = &mut self.role else {
-            self.effects.push(Effect::Refused { id, refusal: Refusal::NotLeader });
+            self.effects.push(Effect::Refused {
+                id,
+                refusal: Refusal::NotLeader,
+            });
             return;
         };
         leader.round += 1;
-        leader.confirmations.push(Confirmation { id, round: leader.round, index: commit.max(leader.start) });
+        leader.confirmations.push(Confirmation {
+            id,
+            round: leader.round,
+            index: commit.max(leader.start),
+        });
         self.settle_confirmations();
         self.broadcast(log);
     }
@@ -232,26 +353,44 @@ impl Replica {
     fn settle_confirmations(&mut self) {
         let required = self.required();
         let (me, commit) = (self.config.replica, self.commit);
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         if commit < leader.start {
             return;
         }
         let others = required.iter().filter(|replica| **replica != me);
         let round = others
-            .map(|replica| leader.followers.get(replica).map_or(0, |progress| progress.round))
+            .map(|replica| {
+                leader
+                    .followers
+                    .get(replica)
+                    .map_or(0, |progress| progress.round)
+            })
             .fold(leader.round, u64::min);
-        let (settled, waiting) = std::mem::take(&mut leader.confirmations).into_iter().partition(|asked| asked.round <= round);
+        let (settled, waiting) = std::mem::take(&mut leader.confirmations)
+            .into_iter()
+            .partition(|asked| asked.round <= round);
         leader.confirmations = waiting;
         let settled: Vec<Confirmation> = settled;
-        self.effects.extend(settled.into_iter().map(|asked| Effect::Confirmed { id: asked.id, index: asked.index }));
+        self.effects
+            .extend(settled.into_iter().map(|asked| Effect::Confirmed {
+                id: asked.id,
+                index: asked.index,
+            }));
     }
 
     /// Somebody else leads, or may: what was proposed and not committed is in their hands.
     pub(super) fn step_down(&mut self) {
         let follower = Role::Follower(Follower::new(self.now));
-        let Role::Leader(leader) = std::mem::replace(&mut self.role, follower) else { return };
+        let Role::Leader(leader) = std::mem::replace(&mut self.role, follower) else {
+            return;
+        };
         for asked in leader.confirmations {
-            self.effects.push(Effect::Refused { id: asked.id, refusal: Refusal::NotLeader });
+            self.effects.push(Effect::Refused {
+                id: asked.id,
+                refusal: Refusal::NotLeader,
+            });
         }
         if let Some(handover) = leader.handover {
             self.end_handover(handover, true);

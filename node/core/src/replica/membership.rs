@@ -21,12 +21,22 @@ impl Replica {
     /// R2: every member of every register version that could be current, and learners whose
     /// admission may have been sent.
     pub(super) fn required(&self) -> BTreeSet<ReplicaId> {
-        let mut required = self.register().map(|register| register.in_sync.clone()).unwrap_or_default();
-        for proposed in self.unsettled.iter().flat_map(|unsettled| &unsettled.proposed) {
+        let mut required = self
+            .register()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
+        for proposed in self
+            .unsettled
+            .iter()
+            .flat_map(|unsettled| &unsettled.proposed)
+        {
             required.extend(&proposed.in_sync);
         }
         if let Role::Leader(leader) = &self.role {
-            let joining = leader.followers.iter().filter(|(_, progress)| progress.joining);
+            let joining = leader
+                .followers
+                .iter()
+                .filter(|(_, progress)| progress.joining);
             required.extend(joining.map(|(replica, _)| *replica));
         }
         required
@@ -36,10 +46,14 @@ impl Replica {
     pub(super) fn tend_register(&mut self, log: &impl ReadLog) {
         self.note_new_members();
         self.tend_joining(log);
-        if !self.may_change_register() || matches!(&self.role, Role::Leader(leader) if leader.handover.is_some()) {
+        if !self.may_change_register()
+            || matches!(&self.role, Role::Leader(leader) if leader.handover.is_some())
+        {
             return;
         }
-        let Some(wanted) = self.wanted_register() else { return };
+        let Some(wanted) = self.wanted_register() else {
+            return;
+        };
         if self.register() != Some(&wanted) {
             self.change_register(wanted);
         }
@@ -48,28 +62,45 @@ impl Replica {
 
     /// Replicas that the register knows and this leader does not: begin to copy to them.
     fn note_new_members(&mut self) {
-        let members = self.register().map(|register| register.replicas.clone()).unwrap_or_default();
+        let members = self
+            .register()
+            .map(|register| register.replicas.clone())
+            .unwrap_or_default();
         let (me, now) = (self.config.replica, self.now);
         let dropped = self.dropped_pods();
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         let last = leader.last.index;
         for member in members.into_iter().filter(|member| member.replica != me) {
-            leader.followers.entry(member.replica).or_insert_with(|| Progress::new(member.pod, last + 1, now));
+            leader
+                .followers
+                .entry(member.replica)
+                .or_insert_with(|| Progress::new(member.pod, last + 1, now));
         }
         let in_sync = self.required();
-        let Role::Leader(leader) = &mut self.role else { return };
-        leader.followers.retain(|replica, progress| in_sync.contains(replica) || !dropped.contains(&progress.pod));
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.followers.retain(|replica, progress| {
+            in_sync.contains(replica) || !dropped.contains(&progress.pod)
+        });
     }
 
     /// Wait for learners that are nearly there; stop waiting for those that fell silent before
     /// their admission was sent.
     fn tend_joining(&mut self, log: &impl ReadLog) {
         let drop_after = self.config.timing.drop_after;
-        let in_sync = self.register().map(|register| register.in_sync.clone()).unwrap_or_default();
+        let in_sync = self
+            .register()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
         let (now, last) = (self.now, log.last().index);
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
         for (replica, progress) in &mut leader.followers {
-            let live = progress.is_live(now, drop_after);
+            let live = progress.is_live(now, drop_after) && !progress.is_leaving(now);
             let near = progress.is_streaming() && progress.acked + JOIN_WITHIN >= last;
             progress.joining = !in_sync.contains(replica) && live && (progress.joining || near);
         }
@@ -77,24 +108,45 @@ impl Replica {
 
     /// The register as this leader would have it. `None` if this replica does not lead.
     fn wanted_register(&self) -> Option<Register> {
-        let Role::Leader(leader) = &self.role else { return None };
+        let Role::Leader(leader) = &self.role else {
+            return None;
+        };
         let view = self.view.as_ref()?;
         let mut wanted = view.register.clone()?;
         let (now, me) = (self.now, self.config.replica);
         let drop_after = self.config.timing.drop_after;
 
         for (replica, progress) in &leader.followers {
-            if progress.joining && progress.is_streaming() && progress.acked >= self.commit && progress.acked >= leader.start {
+            if progress.joining
+                && progress.is_streaming()
+                && progress.acked >= self.commit
+                && progress.acked >= leader.start
+            {
                 wanted.in_sync.insert(*replica);
             }
-            if !wanted.replicas.iter().any(|member| member.replica == *replica) {
-                wanted.replicas.push(Member { replica: *replica, pod: progress.pod.clone() });
+            if !wanted
+                .replicas
+                .iter()
+                .any(|member| member.replica == *replica)
+            {
+                wanted.replicas.push(Member {
+                    replica: *replica,
+                    pod: progress.pod.clone(),
+                });
             }
         }
         let silent = |replica: &ReplicaId| {
-            *replica != me && leader.followers.get(replica).is_none_or(|progress| !progress.is_live(now, drop_after))
+            let gone = |progress: &Progress| {
+                progress.is_leaving(now) || !progress.is_live(now, drop_after)
+            };
+            *replica != me && leader.followers.get(replica).is_none_or(gone)
         };
-        for replica in wanted.in_sync.clone().iter().filter(|replica| silent(replica)) {
+        for replica in wanted
+            .in_sync
+            .clone()
+            .iter()
+            .filter(|replica| silent(replica))
+        {
             // Shrinking below the minimum would allow no write and only lose a candidate.
             if wanted.in_sync.len() > view.min_in_sync {
                 wanted.in_sync.remove(replica);
@@ -102,18 +154,31 @@ impl Replica {
         }
         answer_requests(&mut wanted, &view.requests, view.min_in_sync, me);
         forget_replaced(&mut wanted);
-        wanted.replicas.sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));
+        wanted
+            .replicas
+            .sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));
         Some(wanted)
     }
 }
 
 /// Carry out drops, note handovers that have come true, forget answers nobody asks for any more.
 fn answer_requests(wanted: &mut Register, requests: &[Request], min_in_sync: usize, me: ReplicaId) {
-    wanted.answers.retain(|answer| requests.iter().any(|request| request.id == answer.id));
+    wanted
+        .answers
+        .retain(|answer| requests.iter().any(|request| request.id == answer.id));
     for request in requests {
-        let Some(refused) = carry_out(wanted, &request.action, min_in_sync, me) else { continue };
-        let answer = Answer { id: request.id.clone(), refused };
-        match wanted.answers.iter_mut().find(|known| known.id == request.id) {
+        let Some(refused) = carry_out(wanted, &request.action, min_in_sync, me) else {
+            continue;
+        };
+        let answer = Answer {
+            id: request.id.clone(),
+            refused,
+        };
+        match wanted
+            .answers
+            .iter_mut()
+            .find(|known| known.id == request.id)
+        {
             Some(known) if matches!(request.action, Action::Drop { .. }) => *known = answer,
             Some(_) => {}
             None => wanted.answers.push(answer),
@@ -122,16 +187,31 @@ fn answer_requests(wanted: &mut Register, requests: &[Request], min_in_sync: usi
 }
 
 /// The answer to a request: `None` not yet, `Some(None)` done, `Some(Some(why not))` refused.
-fn carry_out(wanted: &mut Register, action: &Action, min_in_sync: usize, me: ReplicaId) -> Option<Option<String>> {
+fn carry_out(
+    wanted: &mut Register,
+    action: &Action,
+    min_in_sync: usize,
+    me: ReplicaId,
+) -> Option<Option<String>> {
     match action {
         Action::HandOver { pod: Some(pod) } if wanted.replica_in(pod) == Some(me) => Some(None),
         Action::HandOver { .. } => None,
         Action::Drop { pod } => {
-            let leaving: Vec<ReplicaId> =
-                wanted.replicas.iter().filter(|member| member.pod == *pod).map(|member| member.replica).collect();
-            let remaining = wanted.in_sync.iter().filter(|replica| !leaving.contains(replica)).count();
+            let leaving: Vec<ReplicaId> = wanted
+                .replicas
+                .iter()
+                .filter(|member| member.pod == *pod)
+                .map(|member| member.replica)
+                .collect();
+            let remaining = wanted
+                .in_sync
+                .iter()
+                .filter(|replica| !leaving.contains(replica))
+                .count();
             if remaining < min_in_sync.max(1) {
-                let why = format!("dropping {pod} would leave {remaining} replicas in sync, {min_in_sync} are needed");
+                let why = format!(
+                    "dropping {pod} would leave {remaining} replicas in sync, {min_in_sync} are needed"
+                );
                 return Some(Some(why));
             }
             if leaving.contains(&me) {
@@ -151,7 +231,9 @@ fn forget_replaced(wanted: &mut Register) {
     let position = |replica: ReplicaId| members.iter().position(|member| member.replica == replica);
     wanted.replicas.retain(|member| {
         let newer = members.iter().any(|other| {
-            other.pod == member.pod && other.replica != member.replica && position(other.replica) > position(member.replica)
+            other.pod == member.pod
+                && other.replica != member.replica
+                && position(other.replica) > position(member.replica)
         });
         wanted.in_sync.contains(&member.replica) || !newer
     });

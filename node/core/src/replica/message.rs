@@ -19,6 +19,8 @@ pub enum Message {
     },
     /// A replica that hears no leader tells the one in the register where it is.
     Join(Join),
+    /// Follower to leader: my process is about to stop, do not wait for me.
+    Leaving,
     /// The register has a new leader: read it.
     LeadershipMoved,
 }

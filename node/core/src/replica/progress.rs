@@ -43,6 +43,9 @@ pub(super) struct Progress {
     pub(super) round: u64,
     /// Waited for on all new writes though not in sync yet (R4).
     pub(super) joining: bool,
+    /// Its process said that it is about to stop; forgotten after this time, for a late message
+    /// must not keep out a process that has come back.
+    pub(super) leaving_until: Millis,
     sent_at: Millis,
     /// Answer to what it just said at the next opportunity.
     answer_due: bool,
@@ -64,6 +67,7 @@ impl Progress {
             progress_at: now,
             round: 0,
             joining: false,
+            leaving_until: now,
             sent_at: now,
             answer_due: true,
             asked: 0,
@@ -76,19 +80,31 @@ impl Progress {
     }
 
     /// Frames to send now. `due` asks for at least one, if only as a heartbeat.
-    pub(super) fn frames(&mut self, now: Millis, leader: &Sender, log: &impl ReadLog, due: bool) -> Vec<Append> {
+    pub(super) fn frames(
+        &mut self,
+        now: Millis,
+        leader: &Sender,
+        log: &impl ReadLog,
+        due: bool,
+    ) -> Vec<Append> {
         let mut frames = Vec::new();
         while self.may_send(leader.last) {
             let entries = log.read(self.next, FRAME_BYTES);
-            let Some(previous) = log.head(self.next - 1) else { break };
-            let Some(end) = entries.last().map(|entry| entry.head.index) else { break };
+            let Some(previous) = log.head(self.next - 1) else {
+                break;
+            };
+            let Some(end) = entries.last().map(|entry| entry.head.index) else {
+                break;
+            };
             if end < leader.last {
                 self.frames.push(end);
             }
             self.next = end + 1;
             frames.push(self.append(leader, previous, entries));
         }
-        let news = self.phase == Phase::Streaming && leader.commit > self.told_commit && self.acked + 1 >= self.next;
+        let news = self.phase == Phase::Streaming
+            && leader.commit > self.told_commit
+            && self.acked + 1 >= self.next;
         if frames.is_empty() && (due || news || self.answer_due) {
             if let Some(previous) = log.head(self.next - 1) {
                 frames.push(self.append(leader, previous, Vec::new()));
@@ -102,14 +118,27 @@ impl Progress {
     }
 
     fn may_send(&self, last: Index) -> bool {
-        let in_window = self.next <= self.acked.saturating_add(WINDOW_ENTRIES) && self.frames.len() < WINDOW_FRAMES;
+        let in_window = self.next <= self.acked.saturating_add(WINDOW_ENTRIES)
+            && self.frames.len() < WINDOW_FRAMES;
         self.phase == Phase::Streaming && self.next <= last && in_window
     }
 
     fn append(&mut self, leader: &Sender, previous: Head, entries: Vec<SharedEntry>) -> Append {
         self.told_commit = leader.commit;
-        let Sender { epoch, round, commit, last } = *leader;
-        Append { epoch, round, previous, entries, commit, last }
+        let Sender {
+            epoch,
+            round,
+            commit,
+            last,
+        } = *leader;
+        Append {
+            epoch,
+            round,
+            previous,
+            entries,
+            commit,
+            last,
+        }
     }
 
     /// Whether a heartbeat is due.
@@ -135,7 +164,10 @@ impl Progress {
     /// The follower lacks what was sent: go back to the last entry both have.
     pub(super) fn mismatch(&mut self, now: Millis, mismatch: &Mismatch, log: &impl ReadLog) {
         self.heard_at = now;
-        let common = mismatch.heads.iter().find(|head| log.head(head.index) == Some(**head));
+        let common = mismatch
+            .heads
+            .iter()
+            .find(|head| log.head(head.index) == Some(**head));
         self.phase = Phase::Probing;
         self.frames.clear();
         self.next = common.map_or(1, |head| head.index + 1);
@@ -150,6 +182,11 @@ impl Progress {
     /// Do not wait for the next heartbeat to tell it something.
     pub(super) fn ask_now(&mut self) {
         self.answer_due = true;
+    }
+
+    /// Whether its process is about to stop.
+    pub(super) fn is_leaving(&self, now: Millis) -> bool {
+        now < self.leaving_until
     }
 
     /// It gave a sign of life other than an answer.

@@ -17,7 +17,8 @@ impl Replica {
     /// The register is empty: fill it if this tenant is new and so is this disk.
     pub(super) fn consider_bootstrap(&mut self, log: &impl ReadLog) {
         let bootstrap = self.view.as_ref().is_some_and(|view| view.bootstrap);
-        let fresh_disk = self.incarnation.is_none() && log.last() == Head::default() && self.promised == 0;
+        let fresh_disk =
+            self.incarnation.is_none() && log.last() == Head::default() && self.promised == 0;
         if !bootstrap || !fresh_disk {
             // A full disk beside an empty register is a restored etcd, never a new tenant. A fresh
             // disk just waits for a leader to appear.
@@ -35,9 +36,18 @@ impl Replica {
             epoch: 1,
             leader: me,
             in_sync: BTreeSet::from([me]),
-            replicas: vec![Member { replica: me, pod: self.config.pod.clone() }],
+            replicas: vec![Member {
+                replica: me,
+                pod: self.config.pod.clone(),
+            }],
             answers: Vec::new(),
-            last_failover: Some(Failover { from: None, to: me, epoch: 1, reason: FailoverReason::Bootstrapped, silent_ms: 0 }),
+            last_failover: Some(Failover {
+                from: None,
+                to: me,
+                epoch: 1,
+                reason: FailoverReason::Bootstrapped,
+                silent_ms: 0,
+            }),
         });
     }
 
@@ -63,14 +73,22 @@ impl Replica {
         if register.leader != me && next.in_sync.len() > min_in_sync {
             next.in_sync.remove(&register.leader);
         }
-        next.last_failover = Some(Failover { from: Some(register.leader), to: me, epoch: next.epoch, reason, silent_ms });
+        next.last_failover = Some(Failover {
+            from: Some(register.leader),
+            to: me,
+            epoch: next.epoch,
+            reason,
+            silent_ms,
+        });
         self.change_register(next);
     }
 
     /// Lead at `epoch`, which the register says is this replica's: promise it, begin it with an
     /// entry of its own, and bring the others to this log (R5).
     pub(super) fn lead(&mut self, epoch: Epoch, log: &impl ReadLog) {
-        let Some(register) = self.register().cloned() else { return };
+        let Some(register) = self.register().cloned() else {
+            return;
+        };
         self.led = epoch;
         self.promised = epoch;
         let previous = log.last();
@@ -78,8 +96,17 @@ impl Replica {
         let incarnation = self.incarnation.is_none().then_some(register.incarnation);
         self.incarnation = Some(register.incarnation);
         let index = start.head.index;
-        self.role = Role::Leader(Box::new(Leader::new(epoch, previous, start.head, &register, self.config.replica, self.now)));
-        let write = self.writes.issue(incarnation, epoch, None, vec![start.into()], index);
+        self.role = Role::Leader(Box::new(Leader::new(
+            epoch,
+            previous,
+            start.head,
+            &register,
+            self.config.replica,
+            self.now,
+        )));
+        let write = self
+            .writes
+            .issue(incarnation, epoch, None, vec![start.into()], index);
         self.effects.push(Effect::Persist(write));
         self.broadcast(log);
         self.tend_register(log);

@@ -26,7 +26,12 @@ pub(super) struct Writes {
 
 impl Writes {
     pub(super) fn new(promised_epoch: Epoch, last: Index) -> Self {
-        Self { next_ticket: 1, pending: VecDeque::new(), durable_promise: promised_epoch, durable_last: last }
+        Self {
+            next_ticket: 1,
+            pending: VecDeque::new(),
+            durable_promise: promised_epoch,
+            durable_last: last,
+        }
     }
 
     /// Last index known to be on disk.
@@ -41,7 +46,9 @@ impl Writes {
 
     /// Highest epoch whose promise was sent to disk.
     pub(super) fn issued_promise(&self) -> Epoch {
-        self.pending.back().map_or(self.durable_promise, |pending| pending.promised_epoch)
+        self.pending
+            .back()
+            .map_or(self.durable_promise, |pending| pending.promised_epoch)
     }
 
     /// Number a write that ends the log at `last`.
@@ -61,13 +68,29 @@ impl Writes {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.pending.push_back(Pending { ticket, promised_epoch, last });
-        Persist { ticket, incarnation, promised_epoch, truncate_after, append }
+        self.pending.push_back(Pending {
+            ticket,
+            promised_epoch,
+            last,
+        });
+        Persist {
+            ticket,
+            incarnation,
+            promised_epoch,
+            truncate_after,
+            append,
+        }
     }
 
     pub(super) fn persisted(&mut self, ticket: Ticket) {
-        while self.pending.front().is_some_and(|pending| pending.ticket <= ticket) {
-            let Some(done) = self.pending.pop_front() else { break };
+        while self
+            .pending
+            .front()
+            .is_some_and(|pending| pending.ticket <= ticket)
+        {
+            let Some(done) = self.pending.pop_front() else {
+                break;
+            };
             self.durable_promise = done.promised_epoch;
             self.durable_last = done.last;
         }
@@ -85,7 +108,11 @@ mod tests {
         let cut = writes.issue(None, 2, Some(5), Vec::new(), 7);
         assert_eq!(writes.durable_last(), 5);
         writes.persisted(append.ticket);
-        assert_eq!((writes.durable_last(), writes.durable_promise()), (5, 1), "entries 6 to 12 are being replaced");
+        assert_eq!(
+            (writes.durable_last(), writes.durable_promise()),
+            (5, 1),
+            "entries 6 to 12 are being replaced"
+        );
         writes.persisted(cut.ticket);
         assert_eq!((writes.durable_last(), writes.durable_promise()), (7, 2));
     }

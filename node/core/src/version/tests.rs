@@ -3,13 +3,20 @@ use proptest::prelude::*;
 use super::*;
 
 fn actor(n: u8) -> ActorId {
-    ActorId { device: [n; 16], epoch: u32::from(n % 2) }
+    ActorId {
+        device: [n; 16],
+        epoch: u32::from(n % 2),
+    }
 }
 
 /// Sequence numbers of actors 0, 1 and 2; 0 for none.
 fn version(sequences: [u64; 3]) -> VectorClock {
     let dots = (0..).zip(sequences);
-    dots.map(|(n, sequence)| Dot { actor: actor(n), sequence }).collect()
+    dots.map(|(n, sequence)| Dot {
+        actor: actor(n),
+        sequence,
+    })
+    .collect()
 }
 
 fn versions() -> impl Strategy<Value = VectorClock> {
@@ -66,7 +73,10 @@ fn a_version_text_with_too_many_actors_is_refused() {
     let entry = |n: usize| format!("{n:032x}:1");
     let entries: Vec<String> = (0..=MAX_VERSION_ENTRIES).map(entry).collect();
     assert!(entries[1..].join(",").parse::<VectorClock>().is_ok());
-    assert_eq!(entries.join(",").parse::<VectorClock>(), Err(ParseVersionError::TooLong));
+    assert_eq!(
+        entries.join(",").parse::<VectorClock>(),
+        Err(ParseVersionError::TooLong)
+    );
 }
 
 proptest! {

@@ -44,7 +44,9 @@ impl Disk {
     pub fn sync(&mut self, count: usize) -> Option<Ticket> {
         let mut ticket = None;
         for _ in 0..count {
-            let Some(write) = self.pending.pop_front() else { break };
+            let Some(write) = self.pending.pop_front() else {
+                break;
+            };
             self.synced.write(&write);
             ticket = Some(write.ticket);
         }
@@ -77,25 +79,42 @@ impl Disk {
     }
 
     pub fn synced_entry(&self, index: Index) -> Option<&SharedEntry> {
-        self.synced.entries.get(usize::try_from(index).ok()?.checked_sub(1)?)
+        self.synced
+            .entries
+            .get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 
     pub fn entry(&self, index: Index) -> Option<&SharedEntry> {
-        self.visible.entries.get(usize::try_from(index).ok()?.checked_sub(1)?)
+        self.visible
+            .entries
+            .get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 }
 
 impl ReadLog for Disk {
     fn last(&self) -> Head {
-        self.visible.entries.last().map_or_else(Head::default, |entry| entry.head)
+        self.visible
+            .entries
+            .last()
+            .map_or_else(Head::default, |entry| entry.head)
     }
 
     fn head(&self, index: Index) -> Option<Head> {
-        if index == 0 { Some(Head::default()) } else { self.entry(index).map(|entry| entry.head) }
+        if index == 0 {
+            Some(Head::default())
+        } else {
+            self.entry(index).map(|entry| entry.head)
+        }
     }
 
     fn read(&self, from: Index, _max_bytes: usize) -> Vec<SharedEntry> {
         let from = usize::try_from(from).expect("small").saturating_sub(1);
-        self.visible.entries.iter().skip(from).take(4).cloned().collect()
+        self.visible
+            .entries
+            .iter()
+            .skip(from)
+            .take(4)
+            .cloned()
+            .collect()
     }
 }

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
 use percolate_core::log::{ReadLog, SharedEntry};
 use percolate_core::register::{Action, Register, Request, View, check_change};
-use percolate_core::replica::{ChangeOutcome, Config, Effect, Input, Message, Position, Replica, RequestId, Timing};
+use percolate_core::replica::{
+    ChangeOutcome, Config, Effect, Input, Message, Position, Replica, RequestId, Timing,
+};
 
 use crate::disk::Disk;
 
@@ -26,8 +28,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] =
-        [Self::Undisturbed, Self::TwoReplicas, Self::ThreeReplicas, Self::MinimumOfTwo, Self::Handovers];
+    pub const ALL: [Self; 5] = [
+        Self::Undisturbed,
+        Self::TwoReplicas,
+        Self::ThreeReplicas,
+        Self::MinimumOfTwo,
+        Self::Handovers,
+    ];
 
     fn replicas(self) -> usize {
         match self {
@@ -71,7 +78,11 @@ enum Event {
     Input(Input),
     Synced,
     /// A change of the register reaches it; the answer may be lost.
-    Change { expected: u64, register: Register, answered: bool },
+    Change {
+        expected: u64,
+        register: Register,
+        answered: bool,
+    },
     Read,
 }
 
@@ -108,6 +119,8 @@ pub struct World {
     taken: u64,
     /// What was acknowledged when each confirmation was asked for.
     asked: BTreeMap<RequestId, Index>,
+    /// Processes that have handed over and are about to stop.
+    stopping: Vec<usize>,
     violation: Option<String>,
     trace: Vec<String>,
     hasher: u64,
@@ -149,6 +162,7 @@ impl World {
             payloads: 0,
             taken: 0,
             asked: BTreeMap::new(),
+            stopping: Vec::new(),
             violation: None,
             trace: Vec::new(),
             hasher: 0,
@@ -182,6 +196,11 @@ impl World {
             let jitter = self.dice.below(TICK);
             self.schedule(index, jitter, Event::Input(Input::Tick));
         }
+        for index in std::mem::take(&mut self.stopping) {
+            if self.nodes[index].replica.is_some() {
+                self.crash(index, false);
+            }
+        }
         self.resume_watches();
         self.client();
         if self.register.bootstrap && self.register.register.is_some() {
@@ -193,7 +212,9 @@ impl World {
             if at > self.now || self.violation.is_some() {
                 break;
             }
-            let Some((node, process, event)) = self.events.remove(&(at, order)) else { break };
+            let Some((node, process, event)) = self.events.remove(&(at, order)) else {
+                break;
+            };
             self.deliver(at, node, process, event);
         }
     }
@@ -201,7 +222,8 @@ impl World {
     fn schedule(&mut self, node: usize, delay: u64, event: Event) {
         self.order += 1;
         let process = self.nodes[node].process;
-        self.events.insert((self.now + delay, self.order), (node, process, event));
+        self.events
+            .insert((self.now + delay, self.order), (node, process, event));
     }
 
     fn start(&mut self, index: usize) {
@@ -236,7 +258,10 @@ impl World {
             node.disk = Disk::default();
             node.id = fresh;
         }
-        self.note(format!("crash {} loses_disk={loses_disk}", self.nodes[index].pod));
+        self.note(format!(
+            "crash {} loses_disk={loses_disk}",
+            self.nodes[index].pod
+        ));
     }
 
     fn disturb(&mut self) {
@@ -260,7 +285,8 @@ impl World {
             self.note(format!("cut {pick} {other}"));
         }
         if self.dice.one_in(90) {
-            self.register_cut.insert(pick, self.now + self.dice.below(12_000));
+            self.register_cut
+                .insert(pick, self.now + self.dice.below(12_000));
         }
         if self.scenario == Scenario::Handovers && self.dice.one_in(40) {
             self.ask_operator_request(pick);
@@ -270,13 +296,26 @@ impl World {
     /// A disk may be lost when enough others hold everything acknowledged: losing the last copy
     /// is beyond what any protocol survives.
     fn may_lose_disk(&self, index: usize) -> bool {
-        let Some(register) = &self.register.register else { return false };
+        let Some(register) = &self.register.register else {
+            return false;
+        };
         // Nor while a change that would leave this replica alone in the set may be on its way.
-        if self.events.values().any(|(_, _, event)| matches!(event, Event::Change { .. })) {
+        if self
+            .events
+            .values()
+            .any(|(_, _, event)| matches!(event, Event::Change { .. }))
+        {
             return false;
         }
-        let others = register.in_sync.iter().filter(|replica| **replica != self.nodes[index].id).count();
-        let alive = self.nodes.iter().filter(|node| register.in_sync.contains(&node.id) && node.id != self.nodes[index].id);
+        let others = register
+            .in_sync
+            .iter()
+            .filter(|replica| **replica != self.nodes[index].id)
+            .count();
+        let alive = self
+            .nodes
+            .iter()
+            .filter(|node| register.in_sync.contains(&node.id) && node.id != self.nodes[index].id);
         others >= 1 && alive.count() >= 1
     }
 
@@ -287,7 +326,10 @@ impl World {
             1 => Action::HandOver { pod: Some(pod) },
             _ => Action::Drop { pod },
         };
-        self.register.requests = vec![Request { id: format!("request-{}", self.now), action }];
+        self.register.requests = vec![Request {
+            id: format!("request-{}", self.now),
+            action,
+        }];
         self.register.version += 1;
         self.notify_watchers();
     }
@@ -298,7 +340,9 @@ impl World {
             self.register.version += 1;
             self.notify_watchers();
         }
-        if self.scenario == Scenario::Undisturbed && (self.now < 5_000 || self.now + QUIET > DURATION) {
+        if self.scenario == Scenario::Undisturbed
+            && (self.now < 5_000 || self.now + QUIET > DURATION)
+        {
             return;
         }
         for index in 0..self.nodes.len() {
@@ -315,10 +359,16 @@ impl World {
             if leads && self.dice.one_in(20) {
                 self.next_request += 1;
                 let id = self.next_request;
-                self.asked.insert(id, self.acknowledged.keys().next_back().copied().unwrap_or(0));
+                self.asked.insert(
+                    id,
+                    self.acknowledged.keys().next_back().copied().unwrap_or(0),
+                );
                 self.schedule(index, 0, Event::Input(Input::Confirm(id)));
             }
-            if leads && self.scenario == Scenario::Handovers && self.now + QUIET < DURATION && self.dice.one_in(100) {
+            if self.scenario == Scenario::Handovers
+                && self.now + QUIET < DURATION
+                && self.dice.one_in(150)
+            {
                 self.next_request += 1;
                 let id = self.next_request;
                 self.schedule(index, 0, Event::Input(Input::HandOver(id)));
@@ -328,7 +378,11 @@ impl World {
 
     fn deliver(&mut self, at: u64, index: usize, process: u64, event: Event) {
         match event {
-            Event::Change { expected, register, answered } => self.change_register(index, process, expected, register, answered),
+            Event::Change {
+                expected,
+                register,
+                answered,
+            } => self.change_register(index, process, expected, register, answered),
             Event::Read => self.read_register(index, process),
             Event::Synced => {
                 if self.nodes[index].process == process && self.nodes[index].replica.is_some() {
@@ -363,8 +417,14 @@ impl World {
     fn step(&mut self, index: usize, _at: u64, input: Input) {
         let now = self.now;
         let node = &mut self.nodes[index];
-        let Some(mut replica) = node.replica.take() else { return };
-        self.note(format!("{now} {} <- {}", self.nodes[index].pod, short(&input)));
+        let Some(mut replica) = node.replica.take() else {
+            return;
+        };
+        self.note(format!(
+            "{now} {} <- {}",
+            self.nodes[index].pod,
+            short(&input)
+        ));
         let mut effects = replica.step(now, input, &self.nodes[index].disk);
         let mut rounds = 0;
         loop {
@@ -396,17 +456,36 @@ impl World {
                 self.schedule(index, delay, Event::Read);
             }
             Effect::ChangeRegister { expected, register } => {
-                let unreachable = self.register_cut.get(&index).is_some_and(|until| *until > self.now);
+                let unreachable = self
+                    .register_cut
+                    .get(&index)
+                    .is_some_and(|until| *until > self.now);
                 let disturbed = self.scenario.is_disturbed() && self.now + QUIET < DURATION;
                 // A request on its way may arrive much later than its sender gave up on it.
                 let late = disturbed && self.dice.one_in(8);
-                let delay = if late { 3_000 + self.dice.below(5_000) } else { self.dice.below(200) };
+                let delay = if late {
+                    3_000 + self.dice.below(5_000)
+                } else {
+                    self.dice.below(200)
+                };
                 let answered = !late && !unreachable && !(disturbed && self.dice.one_in(8));
                 if !answered {
-                    self.schedule(index, 1_000, Event::Input(Input::RegisterChanged(ChangeOutcome::NotKnownApplied)));
+                    self.schedule(
+                        index,
+                        1_000,
+                        Event::Input(Input::RegisterChanged(ChangeOutcome::NotKnownApplied)),
+                    );
                 }
                 if !unreachable {
-                    self.schedule(index, delay, Event::Change { expected, register, answered });
+                    self.schedule(
+                        index,
+                        delay,
+                        Event::Change {
+                            expected,
+                            register,
+                            answered,
+                        },
+                    );
                 }
             }
             Effect::Commit(commit) => self.committed(index, commit),
@@ -418,7 +497,8 @@ impl World {
                 }
             }
             Effect::SteppedDown => self.nodes[index].proposals.clear(),
-            Effect::Refused { .. } | Effect::HandedOver { .. } => {}
+            Effect::HandedOver { .. } => self.stopping.push(index),
+            Effect::Refused { .. } => {}
             Effect::Confirmed { id, index: seen } => {
                 let before = self.asked.remove(&id).unwrap_or(0);
                 if seen < before {
@@ -429,34 +509,72 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: ReplicaId, pod: &str, message: Message) {
-        let Some(target) = self.nodes.iter().position(|node| node.pod == pod) else { return };
-        let cut = self.cut.get(&(from, target)).is_some_and(|until| *until > self.now);
+        let Some(target) = self.nodes.iter().position(|node| node.pod == pod) else {
+            return;
+        };
+        let cut = self
+            .cut
+            .get(&(from, target))
+            .is_some_and(|until| *until > self.now);
         let disturbed = self.scenario.is_disturbed() && self.now + QUIET < DURATION;
         if cut || self.nodes[target].id != to || (disturbed && self.dice.one_in(30)) {
             return;
         }
         let id = self.nodes[from].id;
-        let copies = if disturbed && self.dice.one_in(30) { 2 } else { 1 };
+        let copies = if disturbed && self.dice.one_in(30) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
-            let delay = if disturbed && self.dice.one_in(10) { self.dice.below(3_000) } else { 1 + self.dice.below(5) };
-            self.schedule(target, delay, Event::Input(Input::Received { from: id, message: message.clone() }));
+            let delay = if disturbed && self.dice.one_in(10) {
+                self.dice.below(3_000)
+            } else {
+                1 + self.dice.below(5)
+            };
+            self.schedule(
+                target,
+                delay,
+                Event::Input(Input::Received {
+                    from: id,
+                    message: message.clone(),
+                }),
+            );
         }
     }
 
-    fn change_register(&mut self, index: usize, process: u64, expected: u64, register: Register, answered: bool) {
+    fn change_register(
+        &mut self,
+        index: usize,
+        process: u64,
+        expected: u64,
+        register: Register,
+        answered: bool,
+    ) {
         let applied = expected == self.register.version;
         if applied {
-            if let Err(unsafe_change) = check_change(self.register.register.as_ref(), Some(&register)) {
-                return self.violate(format!("{} sent an unsafe change: {unsafe_change}", self.nodes[index].pod));
+            if let Err(unsafe_change) =
+                check_change(self.register.register.as_ref(), Some(&register))
+            {
+                return self.violate(format!(
+                    "{} sent an unsafe change: {unsafe_change}",
+                    self.nodes[index].pod
+                ));
             }
-            self.note(format!("register epoch {} leader {:?} in_sync {:?}", register.epoch, register.leader, register.in_sync));
+            self.note(format!(
+                "register epoch {} leader {:?} in_sync {:?}",
+                register.epoch, register.leader, register.in_sync
+            ));
             self.register.register = Some(register);
             self.register.version += 1;
             self.notify_watchers();
         }
         if answered && self.nodes[index].process == process {
-            let outcome =
-                if applied { ChangeOutcome::Applied(self.register.clone()) } else { ChangeOutcome::NotKnownApplied };
+            let outcome = if applied {
+                ChangeOutcome::Applied(self.register.clone())
+            } else {
+                ChangeOutcome::NotKnownApplied
+            };
             self.schedule(index, 0, Event::Input(Input::RegisterChanged(outcome)));
         }
     }
@@ -465,7 +583,10 @@ impl World {
         if self.nodes[index].process != process {
             return;
         }
-        let unreachable = self.register_cut.get(&index).is_some_and(|until| *until > self.now);
+        let unreachable = self
+            .register_cut
+            .get(&index)
+            .is_some_and(|until| *until > self.now);
         let view = (!unreachable).then(|| self.register.clone());
         let delay = self.dice.below(100);
         self.schedule(index, delay, Event::Input(Input::RegisterRead(view)));
@@ -473,7 +594,11 @@ impl World {
 
     fn notify_watchers(&mut self) {
         for index in 0..self.nodes.len() {
-            if self.register_cut.get(&index).is_none_or(|until| *until <= self.now) {
+            if self
+                .register_cut
+                .get(&index)
+                .is_none_or(|until| *until <= self.now)
+            {
                 let delay = self.dice.below(600);
                 let view = self.register.clone();
                 self.schedule(index, delay, Event::Input(Input::Watched(view)));
@@ -484,7 +609,11 @@ impl World {
     /// A watch that was cut off begins anew with the register as it is.
     fn resume_watches(&mut self) {
         let now = self.now;
-        let resumed: Vec<usize> = self.register_cut.extract_if(.., |_, until| *until <= now).map(|(index, _)| index).collect();
+        let resumed: Vec<usize> = self
+            .register_cut
+            .extract_if(.., |_, until| *until <= now)
+            .map(|(index, _)| index)
+            .collect();
         for index in resumed {
             let view = self.register.clone();
             self.schedule(index, 0, Event::Input(Input::Watched(view)));
@@ -498,7 +627,10 @@ impl World {
         self.note(format!("{} commits up to {commit}", self.nodes[index].pod));
         for place in first..=commit {
             let Some(entry) = self.nodes[index].disk.entry(place).cloned() else {
-                return self.violate(format!("{} commits {place}, which it has not", self.nodes[index].pod));
+                return self.violate(format!(
+                    "{} commits {place}, which it has not",
+                    self.nodes[index].pod
+                ));
             };
             if let Some((_, known)) = self.acknowledged.get(&place) {
                 if known.head != entry.head {
@@ -514,11 +646,18 @@ impl World {
     }
 
     fn acknowledge(&mut self, index: usize, place: Index, epoch: Epoch, entry: SharedEntry) {
-        let in_sync: BTreeSet<ReplicaId> =
-            self.register.register.as_ref().map(|register| register.in_sync.clone()).unwrap_or_default();
+        let in_sync: BTreeSet<ReplicaId> = self
+            .register
+            .register
+            .as_ref()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
         for node in self.nodes.iter().filter(|node| in_sync.contains(&node.id)) {
             if node.disk.synced_entry(place).map(|held| held.head) != Some(entry.head) {
-                let text = format!("{place} acknowledged by {} but not durable in sync at {}", self.nodes[index].pod, node.pod);
+                let text = format!(
+                    "{place} acknowledged by {} but not durable in sync at {}",
+                    self.nodes[index].pod, node.pod
+                );
                 return self.violate(text);
             }
         }
@@ -539,12 +678,23 @@ impl World {
         };
         for index in 0..self.nodes.len() {
             let node = &self.nodes[index];
-            let standing = node.replica.as_ref().map(|replica| replica.standing(&node.disk));
+            let standing = node
+                .replica
+                .as_ref()
+                .map(|replica| replica.standing(&node.disk));
             self.note(format!("{} ends as {standing:?}", self.nodes[index].pod));
         }
-        let leaders = self.nodes.iter().filter(|node| node.position() == Some(Position::Leader)).count();
+        let leaders = self
+            .nodes
+            .iter()
+            .filter(|node| node.position() == Some(Position::Leader))
+            .count();
         if leaders != 1 || register.in_sync.len() != self.nodes.len() {
-            let text = format!("at the end {leaders} leaders and {} of {} in sync", register.in_sync.len(), self.nodes.len());
+            let text = format!(
+                "at the end {leaders} leaders and {} of {} in sync",
+                register.in_sync.len(),
+                self.nodes.len()
+            );
             return self.violate(text);
         }
         for (place, (_, entry)) in &self.acknowledged {
@@ -590,9 +740,16 @@ impl World {
     }
 
     pub fn trace_tail(&self) -> String {
-        let shown = std::env::var("PERCOLATE_TRACE").ok().and_then(|lines| lines.parse().ok()).unwrap_or(60);
+        let shown = std::env::var("PERCOLATE_TRACE")
+            .ok()
+            .and_then(|lines| lines.parse().ok())
+            .unwrap_or(60);
         let mut text = String::new();
-        for line in self.trace.iter().skip(self.trace.len().saturating_sub(shown)) {
+        for line in self
+            .trace
+            .iter()
+            .skip(self.trace.len().saturating_sub(shown))
+        {
             let _ = writeln!(text, "  {line}");
         }
         text
@@ -601,7 +758,9 @@ impl World {
 
 impl Node {
     fn position(&self) -> Option<Position> {
-        self.replica.as_ref().map(|replica| replica.standing(&self.disk).position)
+        self.replica
+            .as_ref()
+            .map(|replica| replica.standing(&self.disk).position)
     }
 }
 
@@ -619,9 +778,17 @@ fn describe(message: &Message) -> String {
     match message {
         Message::Append(append) => format!(
             "append e{} prev {} +{} commit {} round {}",
-            append.epoch, append.previous.index, append.entries.len(), append.commit, append.round
+            append.epoch,
+            append.previous.index,
+            append.entries.len(),
+            append.commit,
+            append.round
         ),
-        Message::Mismatch(mismatch) => format!("mismatch e{} last {:?}", mismatch.epoch, mismatch.heads.first().map(|head| head.index)),
+        Message::Mismatch(mismatch) => format!(
+            "mismatch e{} last {:?}",
+            mismatch.epoch,
+            mismatch.heads.first().map(|head| head.index)
+        ),
         other => format!("{other:?}"),
     }
 }

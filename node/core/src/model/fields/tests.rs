@@ -13,7 +13,10 @@ fn values(fields: &Fields) -> String {
 #[test]
 fn an_unchanged_value_keeps_its_stamp() {
     let mut fields = Fields::new(BTreeMap::from([(name("f"), json("1"))]), stamp(1, 0, 1));
-    assert!(!fields.patch(BTreeMap::from([(name("f"), Some(json("1")))]), stamp(9, 0, 2)));
+    assert!(!fields.patch(
+        BTreeMap::from([(name("f"), Some(json("1")))]),
+        stamp(9, 0, 2)
+    ));
     let stamps: Vec<_> = fields.iter().map(|(_, field)| field.stamp).collect();
     assert_eq!(stamps, [stamp(1, 0, 1)]);
 }

@@ -43,7 +43,10 @@ fn a_refusal_says_what_is_wrong() {
     for (id, message) in [
         ("", "id is empty"),
         ("a\tb", "id has the control character U+0009 at byte 1"),
-        ("a/../b", "id \"a/../b\" has a segment that is \".\" or \"..\""),
+        (
+            "a/../b",
+            "id \"a/../b\" has a segment that is \".\" or \"..\"",
+        ),
     ] {
         let refusal = ItemId::new(id).err().map(|error| error.to_string());
         assert_eq!(refusal.as_deref(), Some(message));

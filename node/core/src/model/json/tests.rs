@@ -6,7 +6,10 @@ use crate::model::arbitrary;
 #[test]
 fn text_is_canonical() {
     for (text, canonical) in [
-        (r#"{"b": 1, "a": {"d": [ ], "c": null}}"#, r#"{"a":{"c":null,"d":[]},"b":1}"#),
+        (
+            r#"{"b": 1, "a": {"d": [ ], "c": null}}"#,
+            r#"{"a":{"c":null,"d":[]},"b":1}"#,
+        ),
         ("1.50", "1.5"),
         ("1e2", "100.0"),
         ("-0.0", "-0.0"),
@@ -18,7 +21,10 @@ fn text_is_canonical() {
     ] {
         let json = Json::parse(text).expect(text);
         assert_eq!(json.to_text(), canonical);
-        assert_eq!(Json::parse(canonical).expect(canonical).to_text(), canonical);
+        assert_eq!(
+            Json::parse(canonical).expect(canonical).to_text(),
+            canonical
+        );
     }
 }
 
@@ -35,7 +41,12 @@ fn what_is_not_json_or_nested_too_deep_is_refused() {
         ("1 2".to_owned(), false),
         (r#"{"a":1,"a":2}"#.to_owned(), true),
     ] {
-        assert_eq!(Json::parse(&text).is_ok(), is_value, "{}", &text[..text.len().min(20)]);
+        assert_eq!(
+            Json::parse(&text).is_ok(),
+            is_value,
+            "{}",
+            &text[..text.len().min(20)]
+        );
     }
 }
 

@@ -14,7 +14,10 @@ fn an_addition_that_the_remover_did_not_know_of_stays() {
     let base = with(&["x"], 0, 1);
     let mut removed = base.clone();
     assert!(removed.remove(&name("x")));
-    assert!(!removed.clone().join(base).contains("x"), "the removed addition is gone");
+    assert!(
+        !removed.clone().join(base).contains("x"),
+        "the removed addition is gone"
+    );
     let added = with(&["x"], 1, 1);
     assert!(removed.clone().join(added.clone()).contains("x"));
     assert!(added.join(removed).contains("x"));

@@ -42,7 +42,13 @@ fn records_are_forgotten_by_age_and_by_number() {
         ("older than a day", vec![60, 75, 76], 3, at(100), 2),
         ("clock stepped back", vec![200, 201], 2, at(100), 0),
         ("one too many", vec![90, 91, 92], many + 1, at(100), 1),
-        ("too many, and old ones", vec![10, 11, 92], many + 1, at(100), 2),
+        (
+            "too many, and old ones",
+            vec![10, 11, 92],
+            many + 1,
+            at(100),
+            2,
+        ),
     ] {
         let recorded = hours.into_iter().map(at);
         assert_eq!(expired(recorded, count, now), expected, "{case}");

@@ -1,0 +1,412 @@
+//! Drives the replica machine of one tenant: feeds it inputs, carries out its effects, answers
+//! clients. The only place where replication meets time, disk and network, and it decides nothing.
+//!
+//! ```text
+//! clients  -> Command ─┐                          ┌─▶ disk (log writer, applier)
+//! peers    -> Input  ──┼─▶ Replica::step ─effects─┼─▶ transport
+//! register -> Input  ──┤                          ├─▶ registry
+//! disk     -> Done   ──┘                          └─▶ answers, status
+//! ```
+
+mod answers;
+mod disk;
+mod status;
+mod tail;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use percolate_api::codec;
+use percolate_core::clock::Hlc;
+use percolate_core::identity::{Incarnation, Index};
+use percolate_core::log::ReadLog;
+use percolate_core::operation::{IdempotencyKey, Operation, Transaction};
+use percolate_core::replica::{
+    self, Effect, Input, Millis, Position, Replica, RequestId, Restored, Timing,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use self::answers::Answers;
+use self::disk::{Disk, Done};
+use self::status::StatusPublisher;
+use self::tail::Tail;
+use crate::health::Liveness;
+use crate::metrics::Metrics;
+use crate::register::Registry;
+use crate::store::{Store, StoreError};
+use crate::tenant::{Command, Handle, Status, Unavailable, Written};
+use crate::transport::{Network, Transport};
+
+/// Commands waiting for the driver. Beyond this clients are told to come back: it is more than a
+/// batch of the log can take, so a longer queue would only add latency.
+const COMMANDS: usize = 4_096;
+
+/// Messages waiting for the driver; senders are slowed down beyond this.
+const INPUTS: usize = 1_024;
+
+/// Inputs taken in before effects go out together: what arrived together travels together.
+const BATCH: usize = 512;
+
+/// Writes proposed and not yet answered. Bounds the memory of a leader whose follower hangs.
+const UNANSWERED: usize = 16_384;
+
+/// Payload bytes applied in one batch.
+const APPLY_BYTES: usize = 4 << 20;
+
+/// How often time is told to the replica, per heartbeat.
+const TICKS_PER_HEARTBEAT: u32 = 4;
+
+/// What a driver needs to know.
+pub struct Options {
+    /// The pod of this process.
+    pub pod: String,
+    /// Timeouts.
+    pub timing: Timing,
+    /// Base URL of the API of a pod, for forwarding.
+    pub api_url: Box<dyn Fn(&str) -> String + Send>,
+    /// Random bits: the incarnation, should this be the tenant's first replica, and jitter.
+    pub entropy: u128,
+}
+
+/// Why a driver ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// A write to the disk failed. Only a new process can tell what is on it.
+    #[error("the disk failed")]
+    Disk(#[source] StoreError),
+    /// The oplog cannot be read (logged where it happened).
+    #[error("the oplog cannot be read")]
+    Oplog,
+    /// The threads for the disk could not be started.
+    #[error("cannot start the disk's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// The loop and everything it owns.
+pub struct Driver {
+    replica: Replica,
+    store: Arc<Store>,
+    tail: Tail,
+    disk: Disk,
+    transport: Transport,
+    registry: Arc<dyn Registry>,
+    answers: Answers,
+    status: StatusPublisher,
+    metrics: Arc<Metrics>,
+    liveness: Liveness,
+    commands: mpsc::Receiver<Command>,
+    inputs: mpsc::Receiver<Input>,
+    /// From the register's tasks; few, so never bounded by the peers' queue.
+    register_inputs: mpsc::UnboundedSender<Input>,
+    from_register: mpsc::UnboundedReceiver<Input>,
+    done: mpsc::UnboundedReceiver<Done>,
+    started: Instant,
+    tick_every: Duration,
+    next_id: RequestId,
+    clock: Hlc,
+    commit: Index,
+    /// Handed to the applier up to here; one batch at a time.
+    applying: Index,
+    applied: Index,
+    leads: bool,
+}
+
+/// What the rest of the node needs of a driver.
+pub struct Ends {
+    /// For the API.
+    pub handle: Handle,
+    /// For received messages.
+    pub inputs: mpsc::Sender<Input>,
+    /// For readiness, metrics and links.
+    pub status: watch::Receiver<Status>,
+}
+
+impl Driver {
+    /// A driver over an opened store.
+    pub fn new(
+        store: Arc<Store>,
+        registry: Arc<dyn Registry>,
+        network: Network,
+        options: Options,
+        metrics: Arc<Metrics>,
+        liveness: Liveness,
+    ) -> Result<(Self, Ends), DriverError> {
+        let durable = store.durable();
+        let started = Instant::now();
+        let config = replica::Config {
+            replica: durable.replica_id,
+            pod: options.pod,
+            fresh_incarnation: Incarnation(options.entropy),
+            jitter_seed: (options.entropy >> 64) as u64,
+            timing: options.timing,
+        };
+        let restored = Restored {
+            incarnation: durable.incarnation,
+            promised_epoch: durable.promised_epoch,
+            last: durable.last.index,
+            applied: durable.applied.index,
+        };
+        let (send_command, commands) = mpsc::channel(COMMANDS);
+        let (send_input, inputs) = mpsc::channel(INPUTS);
+        let (register_inputs, from_register) = mpsc::unbounded_channel();
+        let (send_done, done) = mpsc::unbounded_channel();
+        let disk = Disk::start(&store, &metrics, &send_done).map_err(DriverError::Threads)?;
+        let (status, published) = StatusPublisher::new(durable.replica_id, options.api_url);
+        let handle = Handle::new(Arc::clone(&store), send_command, published.clone());
+        let driver = Self {
+            replica: Replica::new(config, restored, 0),
+            tail: Tail::new(Arc::clone(&store)),
+            store,
+            disk,
+            transport: Transport::new(network, durable.replica_id, send_input.clone()),
+            registry,
+            answers: Answers::default(),
+            status,
+            metrics,
+            liveness,
+            commands,
+            inputs,
+            register_inputs,
+            from_register,
+            done,
+            started,
+            tick_every: Duration::from_millis(options.timing.heartbeat) / TICKS_PER_HEARTBEAT,
+            next_id: 0,
+            clock: Hlc::ZERO,
+            commit: durable.applied.index,
+            applying: durable.applied.index,
+            applied: durable.applied.index,
+            leads: false,
+        };
+        Ok((
+            driver,
+            Ends {
+                handle,
+                inputs: send_input,
+                status: published,
+            },
+        ))
+    }
+
+    /// Run until the disk fails. Stop it by dropping it.
+    pub async fn run(mut self) -> Result<(), DriverError> {
+        let (views, mut watched) = mpsc::channel(16);
+        let registry = Arc::clone(&self.registry);
+        let _watch = AbortOnDrop(tokio::spawn(async move { registry.follow(views).await }));
+        let mut ticks = tokio::time::interval(self.tick_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(done) = self.done.recv() => self.disk_done(done)?,
+                Some(input) = self.inputs.recv() => self.step(input),
+                Some(input) = self.from_register.recv() => self.step(input),
+                Some(view) = watched.recv() => self.step(Input::Watched(view)),
+                Some(command) = self.commands.recv() => self.command(command),
+                _ = ticks.tick() => self.step(Input::Tick),
+            }
+            self.drain()?;
+            let effects = self.replica.flush(self.now(), &self.tail);
+            self.carry_out(effects);
+            self.apply_more();
+            self.look_after();
+            if self.tail.has_failed() {
+                return Err(DriverError::Oplog);
+            }
+        }
+    }
+
+    /// Take in what else has arrived, so that it shares a sync and a frame.
+    fn drain(&mut self) -> Result<(), DriverError> {
+        for _ in 0..BATCH {
+            if let Ok(done) = self.done.try_recv() {
+                self.disk_done(done)?;
+            } else if let Ok(input) = self.inputs.try_recv() {
+                self.step(input);
+            } else if let Ok(command) = self.commands.try_recv() {
+                self.command(command);
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn disk_done(&mut self, done: Done) -> Result<(), DriverError> {
+        match done {
+            Done::Persisted(ticket) => self.step(Input::Persisted(ticket)),
+            Done::Applied { entries, outcomes } => {
+                if let Some(last) = entries.last() {
+                    self.applied = last.head.index;
+                }
+                let incarnation = self.store.durable().incarnation;
+                self.answers
+                    .applied(incarnation, &entries, outcomes, &self.metrics);
+                self.tail.forget(self.applied);
+            }
+            Done::Failed(error) => return Err(DriverError::Disk(error)),
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Write {
+                operations,
+                idempotency_key,
+                reply,
+            } => self.write(operations, idempotency_key, reply),
+            Command::Confirm { reply } => {
+                let id = self.new_id();
+                self.answers.confirming(id, reply);
+                self.step(Input::Confirm(id));
+            }
+            Command::HandOver { reply } => {
+                let id = self.new_id();
+                self.answers.handing_over(id, reply);
+                self.step(Input::HandOver(id));
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        operations: Vec<Operation>,
+        idempotency_key: Option<IdempotencyKey>,
+        reply: oneshot::Sender<Result<Written, Unavailable>>,
+    ) {
+        if self.answers.unanswered() >= UNANSWERED {
+            let _ = reply.send(Err(Unavailable::Overloaded));
+            return;
+        }
+        self.clock = self.clock.next(wall_ms());
+        // The API has checked the number of operations; an invalid transaction cannot come here.
+        let Ok(transaction) = Transaction::new(self.clock, idempotency_key, operations) else {
+            let _ = reply.send(Err(Unavailable::Overloaded));
+            return;
+        };
+        let payload = codec::encode_transaction(&transaction);
+        let id = self.new_id();
+        self.answers.proposing(id, reply);
+        self.step(Input::Propose { id, payload });
+    }
+
+    fn new_id(&mut self) -> RequestId {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        let effects = self.replica.step(now, input, &self.tail);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Persist(write) => {
+                    self.tail.extend(&write);
+                    self.disk.persist(write);
+                }
+                Effect::Send { to, pod, message } => {
+                    if let Some(incarnation) = self.replica.incarnation() {
+                        self.transport.send(to, &pod, incarnation, &message);
+                    }
+                }
+                Effect::ReadRegister => self.read_register(),
+                Effect::ChangeRegister { expected, register } => {
+                    self.change_register(expected, register)
+                }
+                Effect::Commit(index) => self.commit = index,
+                Effect::Proposed { id, index } => self.answers.proposed(id, index),
+                Effect::Refused { id, refusal } => {
+                    self.answers.refused(id, refusal, self.status.leader_url())
+                }
+                Effect::Confirmed { id, index } => self.answers.confirmed(id, index),
+                Effect::HandedOver { id, done } => self.answers.handed_over(id, done),
+                Effect::SteppedDown => self.answers.stepped_down(self.commit),
+            }
+        }
+    }
+
+    fn read_register(&self) {
+        let (registry, inputs) = (Arc::clone(&self.registry), self.register_inputs.clone());
+        tokio::spawn(async move {
+            let view = registry.read().await;
+            let _ = inputs.send(Input::RegisterRead(view));
+        });
+    }
+
+    fn change_register(&self, expected: u64, register: percolate_core::register::Register) {
+        let (registry, inputs) = (Arc::clone(&self.registry), self.register_inputs.clone());
+        tracing::info!(epoch = register.epoch, leader = %register.leader, in_sync = register.in_sync.len(), "changing the register");
+        tokio::spawn(async move {
+            let outcome = registry.change(expected, register).await;
+            let _ = inputs.send(Input::RegisterChanged(outcome));
+        });
+    }
+
+    /// Hand what is committed to the applier, one batch at a time.
+    fn apply_more(&mut self) {
+        if self.applying > self.applied || self.commit <= self.applying {
+            return;
+        }
+        let mut entries = self.tail.read(self.applying + 1, APPLY_BYTES);
+        entries.retain(|entry| entry.head.index <= self.commit);
+        if let Some(last) = entries.last() {
+            self.applying = last.head.index;
+            self.disk.apply(entries);
+        }
+    }
+
+    /// Tell everybody what this replica is now.
+    fn look_after(&mut self) {
+        let standing = self.replica.standing(&self.tail);
+        let leads = standing.position == Position::Leader;
+        if leads && !self.leads {
+            self.begin_leading();
+        }
+        self.leads = leads;
+        self.answers.freshen(self.applied);
+        self.metrics.set_queued_commands(self.commands.len());
+        self.liveness.tick(Instant::now());
+        self.status
+            .publish(&standing, self.tail.last().index, self.applied);
+        self.transport.retain(|replica| self.replica.knows(replica));
+    }
+
+    /// A new leader's clock goes on from the latest write in its log.
+    fn begin_leading(&mut self) {
+        let mut index = self.tail.last().index;
+        while index > 0 {
+            let Some(entry) = self.tail.read(index, 0).into_iter().next() else {
+                return;
+            };
+            if let Ok(transaction) = codec::decode_transaction(&entry.payload) {
+                self.clock = self.clock.max(transaction.hlc());
+                return;
+            }
+            index -= 1; // a leader's start entry has no time
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn wall_ms() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}

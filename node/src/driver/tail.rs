@@ -1,0 +1,149 @@
+//! The log as the replica sees it: what is on disk, and in front of it what was handed to the
+//! disk and is not there yet. The newest entries stay in memory for followers and for apply.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use percolate_core::identity::Index;
+use percolate_core::log::{Head, ReadLog, SharedEntry};
+use percolate_core::replica::Persist;
+
+use crate::store::{Store, StoreError};
+
+/// Payload bytes of durable and applied entries kept in memory, so that a follower a little behind
+/// is served without reading the disk. Small: it is memory of every replica of every tenant.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// The log in front of the store's oplog.
+pub(super) struct Tail {
+    store: Arc<Store>,
+    /// Contiguous and ending with `last`; older entries are in the store.
+    recent: VecDeque<SharedEntry>,
+    recent_bytes: usize,
+    last: Head,
+    /// A read of the store failed: nothing this log says can be trusted any more.
+    failed: AtomicBool,
+}
+
+impl Tail {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        let last = store.durable().last;
+        Self {
+            store,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            last,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Show `write` from now on, though it is not on disk yet.
+    pub(super) fn extend(&mut self, write: &Persist) {
+        if let Some(after) = write.truncate_after {
+            while self
+                .recent
+                .back()
+                .is_some_and(|entry| entry.head.index > after)
+            {
+                let cut = self.recent.pop_back();
+                self.recent_bytes -= cut.map_or(0, |entry| entry.payload.len());
+            }
+            self.last = self.recent.back().map_or_else(
+                || self.stored_head(after).unwrap_or_default(),
+                |entry| entry.head,
+            );
+        }
+        for entry in &write.append {
+            self.recent_bytes += entry.payload.len();
+            self.last = entry.head;
+            self.recent.push_back(Arc::clone(entry));
+        }
+    }
+
+    /// Forget the oldest entries in memory up to `index`, beyond what is kept anyway.
+    pub(super) fn forget(&mut self, index: Index) {
+        while self.recent_bytes > KEPT_BYTES
+            && self
+                .recent
+                .front()
+                .is_some_and(|entry| entry.head.index <= index)
+        {
+            let gone = self.recent.pop_front();
+            self.recent_bytes -= gone.map_or(0, |entry| entry.payload.len());
+        }
+    }
+
+    /// Whether the store could not be read.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn stored_head(&self, index: Index) -> Option<Head> {
+        self.checked(self.store.head(index)).flatten()
+    }
+
+    fn checked<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                tracing::error!(%error, "the oplog cannot be read");
+                self.failed.store(true, Ordering::Relaxed);
+            })
+            .ok()
+    }
+
+    fn in_memory(&self, index: Index) -> Option<usize> {
+        let first = self.recent.front()?.head.index;
+        usize::try_from(index.checked_sub(first)?)
+            .ok()
+            .filter(|position| *position < self.recent.len())
+    }
+}
+
+impl ReadLog for Tail {
+    fn last(&self) -> Head {
+        self.last
+    }
+
+    fn head(&self, index: Index) -> Option<Head> {
+        if index == 0 {
+            return Some(Head::default());
+        }
+        if index > self.last.index {
+            return None;
+        }
+        match self.in_memory(index) {
+            Some(position) => Some(self.recent[position].head),
+            None => self.stored_head(index),
+        }
+    }
+
+    fn read(&self, from: Index, max_bytes: usize) -> Vec<SharedEntry> {
+        if from > self.last.index || from == 0 {
+            return Vec::new();
+        }
+        let Some(position) = self.in_memory(from) else {
+            let mut stored = self
+                .checked(self.store.read(from, max_bytes))
+                .unwrap_or_default();
+            // Entries that are being replaced may still be on disk: memory knows better.
+            let first = self
+                .recent
+                .front()
+                .map_or(self.last.index + 1, |entry| entry.head.index);
+            stored.retain(|entry| entry.head.index < first);
+            return stored;
+        };
+        let mut bytes = 0;
+        let fits = |entry: &&SharedEntry| {
+            let first = bytes == 0;
+            bytes += entry.payload.len() + 1;
+            first || bytes <= max_bytes
+        };
+        self.recent
+            .range(position..)
+            .take_while(fits)
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,59 @@
+//! The `percolate` binary: a replica, or a command that talks to one.
+
+use std::process::ExitCode;
+
+use percolate_node::cli::{Cli, Command};
+use percolate_node::{client, serve};
+
+// Returns what it no longer needs to the system: many small replicas share a machine.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Threads of the runtime: a replica's work is one loop and a few connections.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::from_process();
+    // One provider of cryptography, chosen before anything can ask for one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failed(&anyhow::Error::new(error).context("cannot start the runtime"));
+        }
+    };
+    match cli.command {
+        Command::Serve(options) => {
+            log_to_stderr();
+            runtime
+                .block_on(serve::run(*options))
+                .map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+        }
+        Command::Client(command) => runtime.block_on(client::run(command)),
+        Command::Completions { shell } => {
+            Cli::complete(shell, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// JSON lines, filtered by `RUST_LOG` (default `info`).
+fn log_to_stderr() {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    eprintln!("percolate: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,78 @@
+//! A register in memory: shared by the replicas of a test, or private to a node on its own.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use percolate_core::register::{Register, Version, View, check_change};
+use percolate_core::replica::ChangeOutcome;
+use tokio::sync::{mpsc, watch};
+
+use super::Registry;
+
+/// Clones share the register.
+#[derive(Debug, Clone)]
+pub struct MemoryRegister {
+    view: Arc<watch::Sender<View>>,
+}
+
+impl MemoryRegister {
+    /// A register that begins as `register`, for a tenant that demands `min_in_sync`.
+    pub fn new(register: Option<Register>, min_in_sync: usize) -> Self {
+        let bootstrap = register.is_none();
+        let view = View {
+            version: 1,
+            register,
+            min_in_sync,
+            bootstrap,
+            requests: Vec::new(),
+        };
+        Self {
+            view: Arc::new(watch::Sender::new(view)),
+        }
+    }
+
+    /// The register as it is.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    fn try_change(&self, expected: Version, register: Register) -> ChangeOutcome {
+        let mut applied = None;
+        self.view.send_if_modified(|view| {
+            let safe = check_change(view.register.as_ref(), Some(&register)).is_ok();
+            if view.version != expected || !safe {
+                return false;
+            }
+            view.version += 1;
+            view.register = Some(register);
+            view.bootstrap = false;
+            applied = Some(view.clone());
+            true
+        });
+        applied.map_or(ChangeOutcome::NotKnownApplied, ChangeOutcome::Applied)
+    }
+}
+
+impl Registry for MemoryRegister {
+    fn read(&self) -> BoxFuture<'_, Option<View>> {
+        async { Some(self.view()) }.boxed()
+    }
+
+    fn change(&self, expected: Version, register: Register) -> BoxFuture<'_, ChangeOutcome> {
+        async move { self.try_change(expected, register) }.boxed()
+    }
+
+    fn follow(&self, views: mpsc::Sender<View>) -> BoxFuture<'_, ()> {
+        let mut seen = self.view.subscribe();
+        async move {
+            loop {
+                let view = seen.borrow_and_update().clone();
+                if views.send(view).await.is_err() || seen.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+        .boxed()
+    }
+}

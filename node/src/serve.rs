@@ -1,0 +1,169 @@
+//! `percolate serve`: a replica in a pod. Puts the parts together, and takes them down in order.
+//!
+//! ```text
+//! store ─▶ driver ─▶ handle ─▶ API (8000)      stop: hand over ─▶ API drains ─▶ links ─▶ store
+//!            ▲└────▶ links (7400)
+//!            └─────▶ health (9100)
+//! ```
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use percolate_core::identity::ReplicaId;
+use percolate_core::replica::Timing;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli;
+use crate::driver::{Driver, Ends, Options};
+use crate::health::{self, Health, Liveness};
+use crate::metrics::Metrics;
+use crate::register::kubernetes::KubernetesRegister;
+use crate::server::{self, App, HttpForwarder, Limits, TokenSource};
+use crate::store::Store;
+use crate::tls::{self, Connector, Security, Tls};
+use crate::transport::{LinkService, Network};
+
+/// Run a replica until it is told to stop.
+pub async fn run(options: cli::Serve) -> anyhow::Result<()> {
+    let tls = Tls::load(&options.tls_dir).context("cannot load the certificates")?;
+    let store =
+        Store::open(&options.data_dir, ReplicaId(random())).context("cannot open the store")?;
+    let store = Arc::new(store);
+    let registry = KubernetesRegister::in_cluster(&options.namespace, &options.register)?;
+    let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
+    let api_port = options.api_listen.port();
+    let domain = options.peer_domain.clone();
+    let (driver, ends) = Driver::new(
+        Arc::clone(&store),
+        Arc::new(registry),
+        network(&options, &tls),
+        Options {
+            pod: options.pod.clone(),
+            timing: Timing::new(options.heartbeat_ms, options.takeover_after_ms),
+            api_url: Box::new(move |pod| format!("https://{pod}.{domain}:{api_port}")),
+            entropy: random(),
+        },
+        Arc::clone(&metrics),
+        liveness.clone(),
+    )?;
+    let replica_id = store.durable().replica_id;
+    tracing::info!(tenant = %options.tenant_id, %replica_id, pod = %options.pod, "starting");
+    let watch_tls = tokio::spawn(tls.clone().watch());
+    let health = Health {
+        liveness,
+        status: ends.status.clone(),
+        metrics,
+    };
+    let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
+    let driver = tokio::spawn(driver.run());
+    let ended = serve(&options, tls, ends, replica_id, driver).await;
+    watch_tls.abort();
+    health.abort();
+    ended
+}
+
+fn network(options: &cli::Serve, tls: &Tls) -> Network {
+    let (domain, port) = (options.peer_domain.clone(), options.peer_listen.port());
+    let address = move |pod: &str| format!("https://{pod}.{domain}:{port}");
+    Network {
+        connector: Connector::new(tls),
+        address: Arc::new(address),
+    }
+}
+
+async fn serve_health(listener: TcpListener, health: Health) -> std::io::Result<()> {
+    axum::serve(listener, health::router(health)).await
+}
+
+/// The two TLS ports, until a signal or the driver's end.
+async fn serve(
+    options: &cli::Serve,
+    tls: Tls,
+    ends: Ends,
+    replica_id: ReplicaId,
+    mut driver: tokio::task::JoinHandle<Result<(), crate::driver::DriverError>>,
+) -> anyhow::Result<()> {
+    let (stop_api, stop_links) = (CancellationToken::new(), CancellationToken::new());
+    let app = app(options, &tls, &ends)?;
+    let links = LinkService::router(replica_id, ends.inputs.clone(), ends.status.clone());
+    let (api_port, peer_port) = (
+        bind(options.api_listen).await?,
+        bind(options.peer_listen).await?,
+    );
+    let open = Security::Open(tls.clone());
+    let limits = tls::Limits::default();
+    let api = tokio::spawn(tls::serve(
+        api_port,
+        open,
+        server::router(app),
+        limits,
+        stop_api.clone(),
+    ));
+    let links = tokio::spawn(tls::serve(
+        peer_port,
+        Security::Mutual(tls),
+        links,
+        limits,
+        stop_links.clone(),
+    ));
+    tokio::select! {
+        ended = &mut driver => {
+            // Nothing can be acknowledged without it, and only a new process can tell what is on the disk.
+            return ended.context("the driver panicked")?.context("this replica stops");
+        }
+        () = told_to_stop() => {}
+    }
+    tracing::info!("told to stop");
+    // First the lead, then the API: what arrives meanwhile is forwarded to the new leader.
+    let handed_over = ends.handle.hand_over().await;
+    tracing::info!(handed_over, "letting requests finish");
+    stop_api.cancel();
+    let _ = api.await;
+    stop_links.cancel();
+    links.abort();
+    driver.abort();
+    let _ = driver.await;
+    Ok(())
+}
+
+fn app(options: &cli::Serve, tls: &Tls, ends: &Ends) -> anyhow::Result<App> {
+    let forwarder = HttpForwarder::new(tls.client(&["h2", "http/1.1"]))
+        .context("cannot make a client of the other replicas")?;
+    Ok(App {
+        handle: ends.handle.clone(),
+        tenant_id: options.tenant_id.clone(),
+        node: options.pod.clone(),
+        tokens: TokenSource::file(options.admin_token_file.clone()),
+        forwarder: Arc::new(forwarder),
+        limits: Limits {
+            body_bytes: options.body_limit_bytes,
+            ..Limits::default()
+        },
+    })
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+/// SIGTERM is the kubelet's wish, SIGINT a person's.
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn random() -> u128 {
+    uuid::Uuid::new_v4().as_u128() ^ rand::random::<u128>()
+}

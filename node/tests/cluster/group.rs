@@ -1,0 +1,205 @@
+//! Replicas of one tenant in one process.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use percolate_core::identity::ReplicaId;
+use percolate_core::model::{ItemId, ItemKey};
+use percolate_core::operation::{Action, IdempotencyKey, Operation, Outcome, PutResource};
+use percolate_core::replica::Timing;
+use percolate_node::driver::{Driver, Options};
+use percolate_node::health::Liveness;
+use percolate_node::metrics::Metrics;
+use percolate_node::register::memory::MemoryRegister;
+use percolate_node::store::Store;
+use percolate_node::tenant::{Handle, Role, SessionToken};
+use percolate_node::tls::{self, Connector, Limits, Security, Tls};
+use percolate_node::transport::{LinkService, Network};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn put(id: &str) -> Operation {
+    Action::PutResource(PutResource {
+        id: ItemId::new(id).expect("a valid id"),
+        content: format!("content of {id}").into(),
+        content_type: None,
+        metadata: None,
+    })
+    .into()
+}
+
+pub fn key(id: &str) -> ItemKey {
+    ItemKey::Resource(ItemId::new(id).expect("a valid id"))
+}
+
+/// Ask until there is an answer; panics with `what` when patience ends.
+pub async fn until<T, F: Future<Output = Option<T>>>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < patience, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Running {
+    handle: Handle,
+    driver: JoinHandle<()>,
+    links: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+pub struct Group {
+    directory: TempDir,
+    tls: Tls,
+    register: MemoryRegister,
+    ports: Vec<u16>,
+    running: Vec<Option<Running>>,
+}
+
+impl Group {
+    pub async fn start(replicas: usize, min_in_sync: usize) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().expect("a directory");
+        write_certificates(directory.path());
+        let tls = Tls::load(directory.path()).expect("certificates");
+        let mut ports = Vec::new();
+        for _ in 0..replicas {
+            let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            ports.push(free.local_addr().expect("bound").port());
+        }
+        let running = (0..replicas).map(|_| None).collect();
+        let mut group = Self { directory, tls, register: MemoryRegister::new(None, min_in_sync), ports, running };
+        for ordinal in 0..replicas {
+            group.revive(ordinal).await;
+        }
+        group
+    }
+
+    pub async fn revive(&mut self, ordinal: usize) {
+        let path = self.directory.path().join(format!("acme-{ordinal}"));
+        let fresh = ReplicaId(uuid::Uuid::new_v4().as_u128());
+        // The threads of the killed one may still hold the disk for a moment.
+        let store = until(PATIENCE, "the disk is free", || std::future::ready(Store::open(&path, fresh).ok())).await;
+        let ports = self.ports.clone();
+        let address = move |pod: &str| {
+            let ordinal: usize = pod.trim_start_matches("acme-").parse().expect("a pod of this group");
+            format!("https://localhost:{}", ports[ordinal])
+        };
+        let network = Network { connector: Connector::new(&self.tls), address: Arc::new(address) };
+        let options = Options {
+            pod: format!("acme-{ordinal}"),
+            timing: Timing::new(100, 800),
+            api_url: Box::new(|pod| format!("https://{pod}")),
+            entropy: uuid::Uuid::new_v4().as_u128(),
+        };
+        let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
+        let (driver, ends) =
+            Driver::new(Arc::new(store), Arc::new(self.register.clone()), network, options, metrics, liveness).expect("a driver");
+        let listener = TcpListener::bind(("127.0.0.1", self.ports[ordinal])).await.expect("the port is free");
+        let stop = CancellationToken::new();
+        let me = ends.handle.status().replica_id;
+        let routes = LinkService::router(me, ends.inputs, ends.status);
+        let links = tls::serve(listener, Security::Mutual(self.tls.clone()), routes, Limits::default(), stop.clone());
+        let driver = tokio::spawn(async move { driver.run().await.expect("the disk works") });
+        self.running[ordinal] = Some(Running { handle: ends.handle, driver, links: tokio::spawn(links), stop });
+    }
+
+    pub async fn kill(&mut self, ordinal: usize) {
+        let Some(running) = self.running[ordinal].take() else { return };
+        running.driver.abort();
+        running.links.abort();
+        running.stop.cancel();
+        let _ = (running.driver.await, running.links.await);
+    }
+
+    pub fn empty_disk(&self, ordinal: usize) {
+        let path = self.directory.path().join(format!("acme-{ordinal}"));
+        let began = Instant::now();
+        while Store::open(&path, ReplicaId(1)).is_err() {
+            assert!(began.elapsed() < PATIENCE, "the disk stays in use");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::remove_dir_all(&path).expect("removable");
+    }
+
+    pub fn handle(&self, ordinal: usize) -> Handle {
+        self.running[ordinal].as_ref().expect("running").handle.clone()
+    }
+
+    pub async fn leader(&self) -> usize {
+        until(PATIENCE, "somebody leads", || {
+            let leads = |running: &Option<Running>| {
+                running.as_ref().is_some_and(|running| running.handle.status().role == Role::Leader && running.handle.status().serving)
+            };
+            std::future::ready(self.running.iter().position(leads))
+        })
+        .await
+    }
+
+    pub async fn wait_in_sync(&self, replicas: usize) {
+        until(PATIENCE, "all are in sync", || {
+            let register = self.register.view().register;
+            std::future::ready(register.filter(|register| register.in_sync.len() == replicas && register.replicas.len() == replicas).map(|_| ()))
+        })
+        .await;
+    }
+
+    /// Write until it is acknowledged, with the same idempotency key, at whoever leads.
+    pub async fn write(&self, id: &str) -> SessionToken {
+        let idempotency_key = IdempotencyKey::new(format!("key-{id}")).expect("a valid key");
+        until(PATIENCE, "the write is acknowledged", || {
+            let key = idempotency_key.clone();
+            async move {
+                let handle = self.handle(self.leader().await);
+                let write = handle.write(vec![put(id)], Some(key));
+                let written = tokio::time::timeout(Duration::from_secs(3), write).await.ok()?.ok()?;
+                assert!(matches!(written.outcome, Outcome::Applied(_)), "{:?}", written.outcome);
+                Some(written.token)
+            }
+        })
+        .await
+    }
+
+    /// All replicas end with the same bytes.
+    pub async fn wait_equal_states(&self) {
+        until(PATIENCE, "all states are equal", || {
+            let states: Vec<_> =
+                self.running.iter().flatten().map(|running| running.handle.store.state_hash().expect("readable")).collect();
+            std::future::ready(states.windows(2).all(|pair| pair[0] == pair[1]).then_some(()))
+        })
+        .await;
+    }
+
+    pub async fn stop(&mut self) {
+        for ordinal in 0..self.running.len() {
+            self.kill(ordinal).await;
+        }
+    }
+}
+
+/// An authority and one certificate of it for localhost, as client and server.
+fn write_certificates(directory: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
+    let key = KeyPair::generate().expect("a key");
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = leaf.signed_by(&key, &Issuer::new(authority, authority_key)).expect("signed");
+    for (name, content) in
+        [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority_certificate.pem())]
+    {
+        std::fs::write(directory.join(name), content).expect("writable");
+    }
+}

@@ -1,0 +1,173 @@
+//! Three replicas in one process, over real TLS links and real disks, with a register in memory:
+//! the driver, the transport and the store together, without Kubernetes.
+
+#[path = "cluster/group.rs"]
+mod group;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use group::{Group, key, put};
+use percolate_node::tenant::{Consistency, Role, Unavailable};
+
+/// How long anything may take before a test gives up; generous, for busy machines.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_on_every_replica_and_readable_with_its_token() {
+    let mut group = Group::start(3, 1).await;
+    group.wait_in_sync(3).await;
+    let written = group.write("greeting").await;
+    for ordinal in 0..3 {
+        let handle = group.handle(ordinal);
+        handle
+            .freshen(Consistency::Session, Some(written))
+            .await
+            .expect("reaches the token");
+        assert!(
+            handle
+                .store
+                .get(&key("greeting"))
+                .expect("readable")
+                .is_some(),
+            "replica {ordinal}"
+        );
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_name_the_leader_and_only_the_leader_confirms() {
+    let mut group = Group::start(2, 1).await;
+    group.wait_in_sync(2).await;
+    let leader = group.leader().await;
+    let follower = group.handle(1 - leader);
+    let refused = follower
+        .write(vec![put("x")], None)
+        .await
+        .expect_err("followers do not write");
+    assert!(
+        matches!(
+            refused,
+            Unavailable::NotLeader {
+                leader_url: Some(_)
+            }
+        ),
+        "{refused}"
+    );
+    let confirmed = group
+        .handle(leader)
+        .freshen(Consistency::Linearizable, None)
+        .await;
+    assert!(confirmed.is_ok(), "{confirmed:?}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_acknowledged_before_and_after_lost_leaders_are_all_there() {
+    let mut group = Group::start(3, 1).await;
+    group.wait_in_sync(3).await;
+    let mut tokens = BTreeMap::new();
+    for round in 0..4 {
+        for number in 0..20 {
+            let id = format!("{round}-{number}");
+            tokens.insert(id.clone(), group.write(&id).await);
+        }
+        let leader = group.leader().await;
+        group.kill(leader).await;
+        let id = format!("{round}-after");
+        tokens.insert(id.clone(), group.write(&id).await);
+        group.revive(leader).await;
+        group.wait_in_sync(3).await;
+    }
+    for ordinal in 0..3 {
+        for (id, token) in &tokens {
+            group
+                .handle(ordinal)
+                .freshen(Consistency::Session, Some(*token))
+                .await
+                .expect("reaches the token");
+            assert!(
+                group
+                    .handle(ordinal)
+                    .store
+                    .get(&key(id))
+                    .expect("readable")
+                    .is_some(),
+                "{id} at {ordinal}"
+            );
+        }
+    }
+    group.wait_equal_states().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_comes_back_with_an_empty_disk_is_filled_again() {
+    let mut group = Group::start(2, 1).await;
+    group.wait_in_sync(2).await;
+    for number in 0..50 {
+        group.write(&format!("{number}")).await;
+    }
+    let follower = 1 - group.leader().await;
+    let before = group.handle(follower).status().replica_id;
+    group.kill(follower).await;
+    group.empty_disk(follower);
+    group.revive(follower).await;
+    group.wait_in_sync(2).await;
+    assert_ne!(group.handle(follower).status().replica_id, before);
+    group.wait_equal_states().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_minimum_nothing_is_acknowledged_until_enough_are_back() {
+    let mut group = Group::start(2, 2).await;
+    group.wait_in_sync(2).await;
+    group.write("before").await;
+    let leader = group.leader().await;
+    group.kill(1 - leader).await;
+    let handle = group.handle(leader);
+    let refused = group::until(PATIENCE, "the leader notices", || {
+        let handle = handle.clone();
+        async move {
+            let write = handle.write(vec![put("between")], None);
+            match tokio::time::timeout(Duration::from_secs(1), write).await {
+                Ok(Ok(_)) => panic!("acknowledged with one replica of two"),
+                Ok(Err(refused @ Unavailable::NotEnoughReplicas { .. })) => Some(refused),
+                Ok(Err(_)) | Err(_) => None,
+            }
+        }
+    });
+    assert_eq!(
+        refused.await,
+        Unavailable::NotEnoughReplicas {
+            in_sync: 1,
+            min_in_sync: 2
+        }
+    );
+    group.revive(1 - leader).await;
+    group.write("after").await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handover_moves_the_lead_and_fails_no_write() {
+    let mut group = Group::start(2, 1).await;
+    group.wait_in_sync(2).await;
+    let leader = group.leader().await;
+    let handle = group.handle(leader);
+    let handing = tokio::spawn(async move { handle.hand_over().await });
+    for number in 0..50 {
+        group.write(&format!("{number}")).await;
+    }
+    assert!(handing.await.expect("no panic"), "the lead was taken over");
+    group::until(PATIENCE, "roles settle", || {
+        let roles = [0, 1].map(|ordinal| group.handle(ordinal).status().role);
+        async move {
+            (roles[leader] == Role::Follower && roles[1 - leader] == Role::Leader).then_some(())
+        }
+    })
+    .await;
+    group.stop().await;
+}
