@@ -35,19 +35,25 @@ pub struct Liveness {
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { started: Instant::now(), ticked_ms: Arc::default() }
+        Self {
+            started: Instant::now(),
+            ticked_ms: Arc::default(),
+        }
     }
 }
 
 impl Liveness {
     /// The loop has come round at `now`.
     pub fn tick(&self, now: Instant) {
-        self.ticked_ms.fetch_max(self.millis(now), Ordering::Relaxed);
+        self.ticked_ms
+            .fetch_max(self.millis(now), Ordering::Relaxed);
     }
 
     /// Whether the latest tick is recent enough at `now`.
     pub fn is_alive(&self, now: Instant) -> bool {
-        let silent_ms = self.millis(now).saturating_sub(self.ticked_ms.load(Ordering::Relaxed));
+        let silent_ms = self
+            .millis(now)
+            .saturating_sub(self.ticked_ms.load(Ordering::Relaxed));
         Duration::from_millis(silent_ms) < STALLED_AFTER
     }
 
@@ -86,9 +92,22 @@ async fn healthz(State(health): State<Health>) -> Response {
 
 async fn readyz(State(health): State<Health>) -> Response {
     let status = health.status.borrow();
-    let (code, word) = if status.serving { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
-    let (role, epoch, applied, lag) = (role_name(status.role), status.epoch, status.applied, status.lag);
-    (code, format!("{word}: {role} in epoch {epoch}, applied {applied}, {lag} behind\n")).into_response()
+    let (code, word) = if status.serving {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    let (role, epoch, applied, lag) = (
+        role_name(status.role),
+        status.epoch,
+        status.applied,
+        status.lag,
+    );
+    (
+        code,
+        format!("{word}: {role} in epoch {epoch}, applied {applied}, {lag} behind\n"),
+    )
+        .into_response()
 }
 
 async fn show_metrics(State(health): State<Health>) -> Response {

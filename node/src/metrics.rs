@@ -126,21 +126,72 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         let replica = &self.replica;
-        registry.register("last_index", "Last entry in this replica's log", replica.last_index.clone());
-        registry.register("committed_index", "Highest index known to be committed", replica.committed_index.clone());
-        registry.register("applied_index", "Highest index visible to readers", replica.applied_index.clone());
-        registry.register("lag_entries", "Entries behind the leader", replica.lag_entries.clone());
+        registry.register(
+            "last_index",
+            "Last entry in this replica's log",
+            replica.last_index.clone(),
+        );
+        registry.register(
+            "committed_index",
+            "Highest index known to be committed",
+            replica.committed_index.clone(),
+        );
+        registry.register(
+            "applied_index",
+            "Highest index visible to readers",
+            replica.applied_index.clone(),
+        );
+        registry.register(
+            "lag_entries",
+            "Entries behind the leader",
+            replica.lag_entries.clone(),
+        );
         registry.register("epoch", "Highest epoch known", replica.epoch.clone());
-        registry.register("in_sync_replicas", "Size of the in-sync set", replica.in_sync_replicas.clone());
-        registry.register("serving", "Whether this replica serves", replica.serving.clone());
-        registry.register("role", "What this replica is to its tenant", replica.role.clone());
-        registry.register("queued_commands", "Requests waiting for the driver", self.queued_commands.clone());
+        registry.register(
+            "in_sync_replicas",
+            "Size of the in-sync set",
+            replica.in_sync_replicas.clone(),
+        );
+        registry.register(
+            "serving",
+            "Whether this replica serves",
+            replica.serving.clone(),
+        );
+        registry.register(
+            "role",
+            "What this replica is to its tenant",
+            replica.role.clone(),
+        );
+        registry.register(
+            "queued_commands",
+            "Requests waiting for the driver",
+            self.queued_commands.clone(),
+        );
         registry.register("writes", "Writes by how they ended", self.writes.clone());
-        registry.register_with_unit("request_duration", "HTTP requests", Unit::Seconds, self.requests.clone());
-        registry.register_with_unit("log_sync_duration", "Appends to the log", Unit::Seconds, self.log_syncs.clone());
-        registry.register_with_unit("apply_duration", "Batches made visible", Unit::Seconds, self.applies.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "HTTP requests",
+            Unit::Seconds,
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "log_sync_duration",
+            "Appends to the log",
+            Unit::Seconds,
+            self.log_syncs.clone(),
+        );
+        registry.register_with_unit(
+            "apply_duration",
+            "Batches made visible",
+            Unit::Seconds,
+            self.applies.clone(),
+        );
         self.process.register(registry);
-        registry.register("build", "This program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "build",
+            "This program",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
     }
 
     /// A write was answered.
@@ -151,8 +202,14 @@ impl Metrics {
     /// An HTTP request was answered. `route` is the pattern that matched (`/api/v1/entities/{id}`).
     pub fn observe_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let status = format!("{}xx", status / 100);
-        let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };
-        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = RequestLabels {
+            method: method.to_owned(),
+            route: route.to_owned(),
+            status,
+        };
+        self.requests
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// An append to the log was synced.
@@ -191,8 +248,12 @@ impl ReplicaLevels {
         self.in_sync_replicas.set(status.in_sync.len() as u64);
         self.serving.set(status.serving.into());
         for role in [Role::Joining, Role::Leader, Role::Follower, Role::Learner] {
-            let labels = RoleLabels { role: role_name(role) };
-            self.role.get_or_create(&labels).set((role == status.role).into());
+            let labels = RoleLabels {
+                role: role_name(role),
+            };
+            self.role
+                .get_or_create(&labels)
+                .set((role == status.role).into());
         }
     }
 }
@@ -245,7 +306,12 @@ mod tests {
     fn everything_in_the_table_is_shown() {
         let metrics = Metrics::new();
         metrics.count_write(WriteOutcome::applied);
-        metrics.observe_request("PUT", "/api/v1/entities/{id}", 204, Duration::from_millis(3));
+        metrics.observe_request(
+            "PUT",
+            "/api/v1/entities/{id}",
+            204,
+            Duration::from_millis(3),
+        );
         metrics.observe_log_sync(Duration::from_micros(150));
         metrics.observe_apply(Duration::from_micros(150));
         metrics.set_queued_commands(7);
@@ -265,11 +331,21 @@ mod tests {
             "percolate_node_request_duration_seconds_count{method=\"PUT\",route=\"/api/v1/entities/{id}\",status=\"2xx\"} 1",
             "percolate_node_log_sync_duration_seconds_count 1",
             "percolate_node_apply_duration_seconds_count 1",
-            concat!("percolate_node_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!(
+                "percolate_node_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
         ] {
-            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|shown| shown == line),
+                "{line} is not in\n{text}"
+            );
         }
         #[cfg(target_os = "linux")]
-        assert!(!text.contains("percolate_node_resident_bytes 0"), "memory was not read:\n{text}");
+        assert!(
+            !text.contains("percolate_node_resident_bytes 0"),
+            "memory was not read:\n{text}"
+        );
     }
 }

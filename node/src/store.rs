@@ -41,8 +41,8 @@ use rocksdb::{DB, WriteBatch, WriteOptions};
 
 pub use self::error::{OpenError, StoreError};
 use self::keys::Family;
-pub use self::listing::{ListQuery, Page};
 use self::listing::View;
+pub use self::listing::{ListQuery, Page};
 use self::meta::Fact;
 
 /// What this replica had made durable when last asked.
@@ -89,7 +89,12 @@ impl Store {
     /// disk if this is its first use; otherwise the disk keeps the one it has.
     pub fn open(directory: &Path, fresh: ReplicaId) -> Result<Self, OpenError> {
         let (db, durable) = opening::open(directory, fresh)?;
-        Ok(Self { db, durable: Mutex::new(durable), applying: Mutex::new(()), stopped: AtomicBool::new(false) })
+        Ok(Self {
+            db,
+            durable: Mutex::new(durable),
+            applying: Mutex::new(()),
+            stopped: AtomicBool::new(false),
+        })
     }
 
     /// What is durable, as of the last `persist` and `apply` that returned.
@@ -113,11 +118,16 @@ impl Store {
             let next = self.stage(change, &mut batch)?;
             let mut synced = WriteOptions::default();
             synced.set_sync(true);
-            self.db.write_opt(batch, &synced).map_err(StoreError::engine("append to the oplog"))?;
+            self.db
+                .write_opt(batch, &synced)
+                .map_err(StoreError::engine("append to the oplog"))?;
             Ok(next)
         })?;
         let mut durable = self.lock_durable();
-        *durable = Durable { applied: durable.applied, ..next };
+        *durable = Durable {
+            applied: durable.applied,
+            ..next
+        };
         Ok(())
     }
 
@@ -127,7 +137,10 @@ impl Store {
         let meta = engine::family(&self.db, Family::Meta);
         if let Some(epoch) = change.promise {
             if epoch < next.promised_epoch {
-                return Err(StoreError::PromiseFalls { epoch, promised: next.promised_epoch });
+                return Err(StoreError::PromiseFalls {
+                    epoch,
+                    promised: next.promised_epoch,
+                });
             }
             batch.put_cf(meta, meta::PROMISED_EPOCH, epoch.encode());
             next.promised_epoch = epoch;
@@ -136,9 +149,15 @@ impl Store {
             batch.put_cf(meta, meta::INCARNATION, incarnation.encode());
             next.incarnation = Some(incarnation);
         }
-        if let Some(after) = change.truncate_after.filter(|after| *after < next.last.index) {
+        if let Some(after) = change
+            .truncate_after
+            .filter(|after| *after < next.last.index)
+        {
             if after < next.applied.index {
-                return Err(StoreError::CutsApplied { after, applied: next.applied.index });
+                return Err(StoreError::CutsApplied {
+                    after,
+                    applied: next.applied.index,
+                });
             }
             next.last = oplog::head(&self.db, after)?.ok_or(StoreError::Gap { missing: after })?;
             oplog::cut_after(&self.db, batch, after);
@@ -166,7 +185,9 @@ impl Store {
         let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.stopping_on_error(|| {
             let applied = applying::apply(&self.db, &self.durable(), entries)?;
-            self.db.write(applied.batch).map_err(StoreError::engine("apply entries"))?;
+            self.db
+                .write(applied.batch)
+                .map_err(StoreError::engine("apply entries"))?;
             self.lock_durable().applied = applied.head;
             Ok(applied.outcomes)
         })
@@ -188,7 +209,10 @@ impl Store {
         state_hash::compute(&self.db)
     }
 
-    fn stopping_on_error<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn stopping_on_error<T>(
+        &self,
+        write: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(StoreError::Stopped);
         }
@@ -200,3 +224,6 @@ impl Store {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,10 @@ impl Tls {
     /// Read `tls.crt`, `tls.key` and `ca.crt` in `directory`.
     pub fn load(directory: &Path) -> Result<Self, TlsError> {
         let generation = Generation::build(Files::read(directory)?)?;
-        Ok(Self { directory: directory.to_owned(), generation: Arc::new(ArcSwap::from_pointee(generation)) })
+        Ok(Self {
+            directory: directory.to_owned(),
+            generation: Arc::new(ArcSwap::from_pointee(generation)),
+        })
     }
 
     /// Take over what is in the directory now; `true` when it had changed. On an error the last
@@ -59,7 +62,9 @@ impl Tls {
         loop {
             tokio::time::sleep(RELOAD_EVERY).await;
             let tls = self.clone();
-            let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { continue };
+            let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else {
+                continue;
+            };
             let problem = reloaded.as_ref().err().map(describe);
             match &problem {
                 // Said once, not at every look.

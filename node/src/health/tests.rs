@@ -34,18 +34,40 @@ async fn ask(health: &Health, path: &str) -> (StatusCode, String) {
 
 fn health(role: Role, serving: bool) -> (Health, watch::Sender<Status>) {
     let (sender, status) = watch::channel(status(role, serving));
-    (Health { liveness: Liveness::default(), status, metrics: Arc::new(Metrics::new()) }, sender)
+    (
+        Health {
+            liveness: Liveness::default(),
+            status,
+            metrics: Arc::new(Metrics::new()),
+        },
+        sender,
+    )
 }
 
 #[tokio::test]
 async fn ready_follows_the_replica() {
     let (health, sender) = health(Role::Joining, false);
-    assert_eq!(ask(&health, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "not ready: joining in epoch 4, applied 8, 1 behind\n".into()));
+    assert_eq!(
+        ask(&health, "/readyz").await,
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: joining in epoch 4, applied 8, 1 behind\n".into()
+        )
+    );
     sender.send(status(Role::Leader, true)).unwrap();
-    assert_eq!(ask(&health, "/readyz").await, (StatusCode::OK, "ready: leader in epoch 4, applied 8, 1 behind\n".into()));
+    assert_eq!(
+        ask(&health, "/readyz").await,
+        (
+            StatusCode::OK,
+            "ready: leader in epoch 4, applied 8, 1 behind\n".into()
+        )
+    );
     let (code, metrics) = ask(&health, "/metrics").await;
     assert_eq!(code, StatusCode::OK);
-    assert!(metrics.contains("percolate_node_role{role=\"leader\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("percolate_node_role{role=\"leader\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

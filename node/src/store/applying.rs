@@ -9,7 +9,9 @@ use percolate_core::apply::{self, ReadItems};
 use percolate_core::identity::Incarnation;
 use percolate_core::log::{Entry, Head, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
-use percolate_core::operation::{IdempotencyRecord, Outcome, Refusal, RefusalCode, Replay, Transaction};
+use percolate_core::operation::{
+    IdempotencyRecord, Outcome, Refusal, RefusalCode, Replay, Transaction,
+};
 use percolate_core::version::{ActorId, Dot};
 use rocksdb::{DB, WriteBatch};
 
@@ -29,25 +31,43 @@ pub(super) struct Applied {
 }
 
 /// Apply `entries` after what `durable` says is applied. Nothing is written yet.
-pub(super) fn apply(db: &DB, durable: &Durable, entries: &[SharedEntry]) -> Result<Applied, StoreError> {
+pub(super) fn apply(
+    db: &DB,
+    durable: &Durable,
+    entries: &[SharedEntry],
+) -> Result<Applied, StoreError> {
     let mut pending = Pending::new(db);
     let mut head = durable.applied;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         if !entry.follows(head) {
-            return Err(StoreError::NotNext { index: entry.head.index, last: head.index });
+            return Err(StoreError::NotNext {
+                index: entry.head.index,
+                last: head.index,
+            });
         }
         if entry.head.index > durable.last.index {
-            return Err(StoreError::NotInLog { index: entry.head.index, last: durable.last.index });
+            return Err(StoreError::NotInLog {
+                index: entry.head.index,
+                last: durable.last.index,
+            });
         }
         outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
         head = entry.head;
     }
     pending.put(Family::Meta, meta::APPLIED.to_vec(), head.encode());
-    Ok(Applied { batch: pending.into_batch(), head, outcomes })
+    Ok(Applied {
+        batch: pending.into_batch(),
+        head,
+        outcomes,
+    })
 }
 
-fn apply_entry(pending: &mut Pending, incarnation: Option<Incarnation>, entry: &Entry) -> Result<Outcome, StoreError> {
+fn apply_entry(
+    pending: &mut Pending,
+    incarnation: Option<Incarnation>,
+    entry: &Entry,
+) -> Result<Outcome, StoreError> {
     // The entry with which a leader begins its epoch.
     if entry.payload.is_empty() {
         return Ok(Outcome::Applied(Vec::new()));
@@ -62,12 +82,21 @@ fn apply_entry(pending: &mut Pending, incarnation: Option<Incarnation>, entry: &
     if let Some(record) = idempotency::find(pending, &key)? {
         return Ok(match record.replay(&fingerprint) {
             Replay::Answer(outcome) => outcome.clone(),
-            Replay::KeyReused => Outcome::Refused(Refusal { operation: 0, code: RefusalCode::KeyReused, current: None }),
+            Replay::KeyReused => Outcome::Refused(Refusal {
+                operation: 0,
+                code: RefusalCode::KeyReused,
+                current: None,
+            }),
         });
     }
     let hlc = transaction.hlc();
     let outcome = perform(pending, incarnation, index, transaction)?;
-    let record = IdempotencyRecord { index, hlc, fingerprint, outcome };
+    let record = IdempotencyRecord {
+        index,
+        hlc,
+        fingerprint,
+        outcome,
+    };
     idempotency::remember(pending, &key, &record)?;
     Ok(record.outcome)
 }
@@ -78,8 +107,18 @@ fn perform(
     index: u64,
     transaction: Transaction,
 ) -> Result<Outcome, StoreError> {
-    let actor = ActorId { device: incarnation.0.to_be_bytes(), epoch: 0 };
-    let applied = apply::apply(transaction, Dot { actor, sequence: index }, pending)?;
+    let actor = ActorId {
+        device: incarnation.0.to_be_bytes(),
+        epoch: 0,
+    };
+    let applied = apply::apply(
+        transaction,
+        Dot {
+            actor,
+            sequence: index,
+        },
+        pending,
+    )?;
     for (ordinal, (key, item)) in (0..).zip(applied.writes) {
         items::write(pending, &key, item, Position { index, ordinal })?;
     }

@@ -14,7 +14,10 @@ pub(super) fn key(position: Position) -> [u8; 12] {
 
 /// The position at the front of `fields`.
 pub(super) fn take(fields: &mut Fields) -> Option<Position> {
-    Some(Position { index: fields.u64()?, ordinal: fields.u32()? })
+    Some(Position {
+        index: fields.u64()?,
+        ordinal: fields.u32()?,
+    })
 }
 
 #[cfg(test)]

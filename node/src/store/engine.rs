@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, LogLevel, Options,
 };
 
 use super::keys::Family;
@@ -49,8 +50,16 @@ const BYTES_PER_SYNC: u64 = MIB as u64;
 
 pub(super) fn open(path: &Path) -> Result<DB, rocksdb::Error> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+    let families = Family::ALL
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
     DB::open_cf_descriptors(&database_options(), path, families)
+}
+
+/// One value of a database that [`open`] refused, if it can be read at all.
+pub(super) fn peek(path: &Path, family: Family, key: &[u8]) -> Option<Vec<u8>> {
+    let db = DB::open_cf_for_read_only(&Options::default(), path, [family.name()], false).ok()?;
+    let value = db.get_cf(self::family(&db, family), key);
+    value.ok().flatten()
 }
 
 /// The handle of `family`.
@@ -58,7 +67,8 @@ pub(super) fn open(path: &Path) -> Result<DB, rocksdb::Error> {
 /// # Panics
 /// Never after [`open`], which creates every family or fails.
 pub(super) fn family(db: &DB, family: Family) -> &ColumnFamily {
-    db.cf_handle(family.name()).expect("open creates every family")
+    db.cf_handle(family.name())
+        .expect("open creates every family")
 }
 
 fn database_options() -> Options {

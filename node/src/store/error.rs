@@ -26,7 +26,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Written by a later version.
-    #[error("{path} has storage format {found} and this version of percolate reads up to {known}: run a newer version")]
+    #[error(
+        "{path} has storage format {found} and this version of percolate reads up to {known}: run a newer version"
+    )]
     NewerFormat {
         /// The store's directory.
         path: PathBuf,
@@ -134,12 +136,19 @@ impl StoreError {
     }
 
     pub(super) fn undecodable(family: Family, key: &[u8], reason: impl Into<String>) -> Self {
-        Self::Undecodable { family, key: hexadecimal(key), reason: reason.into() }
+        Self::Undecodable {
+            family,
+            key: hexadecimal(key),
+            reason: reason.into(),
+        }
     }
 }
 
 /// Keys are short; a longer one is cut to what a log line can take.
 fn hexadecimal(key: &[u8]) -> String {
     const SHOWN_BYTES: usize = 64;
-    key.iter().take(SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    key.iter()
+        .take(SHOWN_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -35,25 +35,43 @@ impl Fact for Places {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
-        let places = Self { first: fields.u64()?, next: fields.u64()? };
+        let places = Self {
+            first: fields.u64()?,
+            next: fields.u64()?,
+        };
         fields.end(places)
     }
 }
 
 /// What was answered under `key`, if it is remembered.
-pub(super) fn find(pending: &Pending, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
+pub(super) fn find(
+    pending: &Pending,
+    key: &IdempotencyKey,
+) -> Result<Option<IdempotencyRecord>, StoreError> {
     let at = by_key(key.as_str());
-    let Some(bytes) = pending.get(Family::Idempotency, &at)? else { return Ok(None) };
-    let Some((FORMAT, record)) = split_record(&bytes) else { return Err(unreadable(&at)) };
+    let Some(bytes) = pending.get(Family::Idempotency, &at)? else {
+        return Ok(None);
+    };
+    let Some((FORMAT, record)) = split_record(&bytes) else {
+        return Err(unreadable(&at));
+    };
     codec::decode_record(&at, record).map(Some)
 }
 
 /// Remember `record` under `key`, and forget what is too old or too much.
-pub(super) fn remember(pending: &mut Pending, key: &IdempotencyKey, record: &IdempotencyRecord) -> Result<(), StoreError> {
+pub(super) fn remember(
+    pending: &mut Pending,
+    key: &IdempotencyKey,
+    record: &IdempotencyRecord,
+) -> Result<(), StoreError> {
     let mut places: Places = pending.fact(meta::IDEMPOTENCY)?.unwrap_or_default();
     let value = [&[FORMAT][..], &codec::encode_record(record)].concat();
     pending.put(Family::Idempotency, by_key(key.as_str()), value);
-    pending.put(Family::Idempotency, by_order(places.next), encode_order(record.hlc, key.as_str()));
+    pending.put(
+        Family::Idempotency,
+        by_order(places.next),
+        encode_order(record.hlc, key.as_str()),
+    );
     places.next += 1;
     for place in places.first..places.first + forgettable(pending, places, record.hlc)? {
         let (_, key) = read_order(pending, place)?;
@@ -83,7 +101,9 @@ fn forgettable(pending: &Pending, places: Places, now: Hlc) -> Result<u64, Store
 fn read_order(pending: &Pending, place: u64) -> Result<(Hlc, String), StoreError> {
     let at = by_order(place);
     let bytes = pending.get(Family::Idempotency, &at)?;
-    bytes.and_then(|bytes| decode_order(&bytes)).ok_or_else(|| unreadable(&at))
+    bytes
+        .and_then(|bytes| decode_order(&bytes))
+        .ok_or_else(|| unreadable(&at))
 }
 
 fn by_key(key: &str) -> Vec<u8> {
@@ -110,7 +130,11 @@ fn decode_order(bytes: &[u8]) -> Option<(Hlc, String)> {
 }
 
 fn unreadable(key: &[u8]) -> StoreError {
-    StoreError::undecodable(Family::Idempotency, key, "it is missing, cut short or of another format")
+    StoreError::undecodable(
+        Family::Idempotency,
+        key,
+        "it is missing, cut short or of another format",
+    )
 }
 
 #[cfg(test)]

@@ -33,12 +33,16 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Stored, StoreError> {
         return Err(refused("it has another format"));
     }
     let position = changes::take(&mut fields).ok_or_else(|| refused("it is cut short"))?;
-    Ok(Stored { position, item: codec::decode_item(key, fields.rest())? })
+    Ok(Stored {
+        position,
+        item: codec::decode_item(key, fields.rest())?,
+    })
 }
 
 /// The key in `bytes`.
 pub(super) fn key(bytes: &[u8]) -> Result<ItemKey, StoreError> {
-    ItemKey::from_bytes(bytes).map_err(|error| StoreError::undecodable(Family::Items, bytes, error.to_string()))
+    ItemKey::from_bytes(bytes)
+        .map_err(|error| StoreError::undecodable(Family::Items, bytes, error.to_string()))
 }
 
 /// The item as it will be once `pending` is written.
@@ -48,12 +52,21 @@ pub(super) fn find(pending: &Pending, key: &[u8]) -> Result<Option<Stored>, Stor
 }
 
 /// Store `item`, changed at `position`, and move its line in the feed there.
-pub(super) fn write(pending: &mut Pending, key: &ItemKey, item: Item, position: Position) -> Result<(), StoreError> {
+pub(super) fn write(
+    pending: &mut Pending,
+    key: &ItemKey,
+    item: Item,
+    position: Position,
+) -> Result<(), StoreError> {
     let key = key.to_bytes();
     if let Some(previous) = find(pending, &key)? {
         pending.delete(Family::Changes, changes::key(previous.position).to_vec());
     }
-    pending.put(Family::Changes, changes::key(position).to_vec(), key.clone());
+    pending.put(
+        Family::Changes,
+        changes::key(position).to_vec(),
+        key.clone(),
+    );
     pending.put(Family::Items, key, encode(&Stored { position, item }));
     Ok(())
 }

@@ -40,7 +40,13 @@ pub enum Family {
 
 impl Family {
     /// All of them, for opening.
-    pub(super) const ALL: [Self; 5] = [Self::Oplog, Self::Items, Self::Changes, Self::Idempotency, Self::Meta];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Oplog,
+        Self::Items,
+        Self::Changes,
+        Self::Idempotency,
+        Self::Meta,
+    ];
 
     /// What replicas hold in common at an equal applied index, byte for byte.
     pub(super) const REPLICATED: [Self; 3] = [Self::Items, Self::Changes, Self::Idempotency];

@@ -53,12 +53,18 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn new(db: &'a DB) -> Self {
-        Self { db, snapshot: db.snapshot(), shown_ends: HashMap::new() }
+        Self {
+            db,
+            snapshot: db.snapshot(),
+            shown_ends: HashMap::new(),
+        }
     }
 
     /// The item, if readers see it.
     pub(super) fn get(&mut self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
-        let Some(item) = self.stored(key)? else { return Ok(None) };
+        let Some(item) = self.stored(key)? else {
+            return Ok(None);
+        };
         Ok(self.is_visible(key, &item)?.then_some(item))
     }
 
@@ -74,13 +80,18 @@ impl<'a> View<'a> {
         options.fill_cache(false);
         options.set_snapshot(&self.snapshot);
         let items_family = engine::family(self.db, Family::Items);
-        let rows = self.db.iterator_cf_opt(items_family, options, IteratorMode::From(&start, Direction::Forward));
+        let rows = self.db.iterator_cf_opt(
+            items_family,
+            options,
+            IteratorMode::From(&start, Direction::Forward),
+        );
         let mut page = Page::default();
         let mut bytes = 0;
         let mut last = None;
         for (scanned, row) in rows.enumerate() {
             let (key, value) = row.map_err(StoreError::engine("list items"))?;
-            let full = page.items.len() >= query.limit || bytes + value.len() > PAGE_BYTES && !page.items.is_empty();
+            let full = page.items.len() >= query.limit
+                || bytes + value.len() > PAGE_BYTES && !page.items.is_empty();
             if full || scanned >= SCANNED_PER_PAGE {
                 page.next = last;
                 break;
@@ -97,7 +108,9 @@ impl<'a> View<'a> {
     }
 
     fn is_visible(&mut self, key: &ItemKey, item: &Item) -> Result<bool, StoreError> {
-        let ItemKey::Edge { src, dst, .. } = key else { return Ok(!item.is_deleted()) };
+        let ItemKey::Edge { src, dst, .. } = key else {
+            return Ok(!item.is_deleted());
+        };
         Ok(!item.is_deleted() && self.shows(item, src)? && self.shows(item, dst)?)
     }
 
@@ -107,8 +120,12 @@ impl<'a> View<'a> {
             return Ok(*shown);
         }
         // An endpoint is whatever is stored under its id, of any kind.
-        let keys = Kind::ALL.into_iter().filter_map(|kind| ItemKey::of(kind, id.clone()));
-        let stored: Vec<Item> = keys.filter_map(|key| self.stored(&key).transpose()).collect::<Result<_, _>>()?;
+        let keys = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| ItemKey::of(kind, id.clone()));
+        let stored: Vec<Item> = keys
+            .filter_map(|key| self.stored(&key).transpose())
+            .collect::<Result<_, _>>()?;
         let shown = edge_is_visible(edge, &stored.iter().collect::<Vec<_>>(), &[]);
         self.shown_ends.insert(id.clone(), shown);
         Ok(shown)
@@ -116,15 +133,23 @@ impl<'a> View<'a> {
 
     fn stored(&self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
         let key = key.to_bytes();
-        let value = self.snapshot.get_cf(engine::family(self.db, Family::Items), &key).map_err(StoreError::engine("read an item"))?;
-        value.map(|value| items::decode(&key, &value).map(|stored| stored.item)).transpose()
+        let value = self
+            .snapshot
+            .get_cf(engine::family(self.db, Family::Items), &key)
+            .map_err(StoreError::engine("read an item"))?;
+        value
+            .map(|value| items::decode(&key, &value).map(|stored| stored.item))
+            .transpose()
     }
 }
 
 fn matches(query: &ListQuery, item: &Item) -> bool {
     let labelled = |label: &Name| match item {
-        Item::Entity(entity) => entity.view().is_some_and(|entity| entity.labels.contains(label.as_str())),
+        Item::Entity(entity) => entity
+            .view()
+            .is_some_and(|entity| entity.labels.contains(label.as_str())),
         _ => false,
     };
-    query.label.as_ref().is_none_or(labelled) && query.since.is_none_or(|since| item.updated_at() >= since)
+    query.label.as_ref().is_none_or(labelled)
+        && query.since.is_none_or(|since| item.updated_at() >= since)
 }

@@ -77,7 +77,11 @@ impl Fact for Head {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
-        let head = Self { epoch: fields.u64()?, index: fields.u64()?, chain: Chain(fields.array()?) };
+        let head = Self {
+            epoch: fields.u64()?,
+            index: fields.u64()?,
+            chain: Chain(fields.array()?),
+        };
         fields.end(head)
     }
 }
@@ -95,7 +99,11 @@ mod tests {
         let bytes = fact.encode();
         assert_eq!(T::decode(&bytes).as_ref(), Some(fact));
         assert_eq!(T::decode(&bytes[1..]), None, "a fact cut short was read");
-        assert_eq!(T::decode(&[bytes, vec![0]].concat()), None, "a fact with something behind it was read");
+        assert_eq!(
+            T::decode(&[bytes, vec![0]].concat()),
+            None,
+            "a fact with something behind it was read"
+        );
     }
 
     proptest! {

@@ -25,15 +25,25 @@ const DATABASE: &str = "store";
 /// How many of the last entries are verified at every start: those a crash can have touched.
 const VERIFIED_ENTRIES: Index = 16;
 
+/// Bytes of entries verified at once; one larger entry is read whole.
+const VERIFIED_BYTES: usize = 1024 * 1024;
+
 pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), OpenError> {
     let path = directory.join(DATABASE);
     make(directory, &path)?;
     let db = engine::open(&path).map_err(|source| refused(&path, source))?;
-    let damaged = |source| OpenError::Damaged { path: path.clone(), source };
+    let damaged = |source| OpenError::Damaged {
+        path: path.clone(),
+        source,
+    };
     match read_fact::<u32>(&db, meta::FORMAT).map_err(damaged)? {
         None => initialize(&db, fresh).map_err(damaged)?,
         Some(found) if found > keys::FORMAT => {
-            return Err(OpenError::NewerFormat { path, found, known: keys::FORMAT });
+            return Err(OpenError::NewerFormat {
+                path,
+                found,
+                known: keys::FORMAT,
+            });
         }
         Some(_) => {}
     }
@@ -44,7 +54,10 @@ pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), 
 
 fn make(directory: &Path, path: &Path) -> Result<(), OpenError> {
     let made = fs::create_dir_all(path).and_then(|()| File::open(directory)?.sync_all());
-    made.map_err(|source| OpenError::CreateDirectory { path: path.to_owned(), source })
+    made.map_err(|source| OpenError::CreateDirectory {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
@@ -53,7 +66,24 @@ fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
     match source.kind() {
         // The engine has no kind of its own for it; both its messages name the lock file.
         ErrorKind::IOError if text.contains("LOCK") => OpenError::Locked { path },
-        ErrorKind::Corruption => OpenError::Damaged { path, source: StoreError::Engine { doing: "recover", source } },
+        ErrorKind::Corruption => OpenError::Damaged {
+            path,
+            source: StoreError::Engine {
+                doing: "recover",
+                source,
+            },
+        },
+        // A newer version may have families that this one does not know.
+        ErrorKind::InvalidArgument => match engine::peek(&path, Family::Meta, meta::FORMAT)
+            .and_then(|format| u32::decode(&format))
+        {
+            Some(found) if found > keys::FORMAT => OpenError::NewerFormat {
+                path,
+                found,
+                known: keys::FORMAT,
+            },
+            _ => OpenError::Engine { path, source },
+        },
         _ => OpenError::Engine { path, source },
     }
 }
@@ -61,9 +91,16 @@ fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
 /// Give a new disk its identity. A store without a format but with data is not new.
 fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
     for family in Family::ALL {
-        if let Some(found) = db.iterator_cf(engine::family(db, family), IteratorMode::Start).next() {
+        if let Some(found) = db
+            .iterator_cf(engine::family(db, family), IteratorMode::Start)
+            .next()
+        {
             let (key, _) = found.map_err(StoreError::engine("look for data"))?;
-            return Err(StoreError::undecodable(family, &key, "the store says nothing of its format"));
+            return Err(StoreError::undecodable(
+                family,
+                &key,
+                "the store says nothing of its format",
+            ));
         }
     }
     let family = engine::family(db, Family::Meta);
@@ -72,7 +109,8 @@ fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
     batch.put_cf(family, meta::REPLICA_ID, fresh.encode());
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
-    db.write_opt(batch, &synced).map_err(StoreError::engine("begin a store"))
+    db.write_opt(batch, &synced)
+        .map_err(StoreError::engine("begin a store"))
 }
 
 fn recall(db: &DB) -> Result<Durable, StoreError> {
@@ -91,16 +129,21 @@ fn recall(db: &DB) -> Result<Durable, StoreError> {
 fn verify(db: &DB, durable: &Durable) -> Result<(), StoreError> {
     let Durable { last, applied, .. } = *durable;
     if oplog::head(db, applied.index)? != Some(applied) {
-        return Err(StoreError::Gap { missing: applied.index });
+        return Err(StoreError::Gap {
+            missing: applied.index,
+        });
     }
     let mut from: Head = match last.index.saturating_sub(VERIFIED_ENTRIES) {
         0 => Head::default(),
         before => oplog::head(db, before)?.ok_or(StoreError::Gap { missing: before })?,
     };
     while from.index < last.index {
-        for entry in oplog::read(db, from.index + 1, usize::MAX)? {
+        for entry in oplog::read(db, from.index + 1, VERIFIED_BYTES)? {
             if !entry.follows(from) {
-                return Err(StoreError::NotNext { index: entry.head.index, last: from.index });
+                return Err(StoreError::NotNext {
+                    index: entry.head.index,
+                    last: from.index,
+                });
             }
             from = entry.head;
         }

@@ -43,8 +43,14 @@ fn split<'a>(key: &[u8], value: &'a [u8]) -> Result<(Head, &'a [u8]), StoreError
     if fields.u8() != Some(FORMAT) {
         return Err(refused("it has another format"));
     }
-    let head = (|| Some(Head { epoch: fields.u64()?, index: fields.u64()?, chain: Chain(fields.array()?) }))()
-        .ok_or_else(|| refused("it is cut short"))?;
+    let head = (|| {
+        Some(Head {
+            epoch: fields.u64()?,
+            index: fields.u64()?,
+            chain: Chain(fields.array()?),
+        })
+    })()
+    .ok_or_else(|| refused("it is cut short"))?;
     if head.index.to_be_bytes() != key {
         return Err(refused("it belongs to another index"));
     }
@@ -53,7 +59,10 @@ fn split<'a>(key: &[u8], value: &'a [u8]) -> Result<(Head, &'a [u8]), StoreError
 
 pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, StoreError> {
     let (head, payload) = split(key, value)?;
-    Ok(Entry { head, payload: payload.to_vec() })
+    Ok(Entry {
+        head,
+        payload: payload.to_vec(),
+    })
 }
 
 /// The head of the entry at `index`; index 0 has the default head.
@@ -62,14 +71,20 @@ pub(super) fn head(db: &DB, index: Index) -> Result<Option<Head>, StoreError> {
         return Ok(Some(Head::default()));
     }
     let key = key(index);
-    let value = db.get_pinned_cf(engine::family(db, Family::Oplog), key).map_err(StoreError::engine("read an entry"))?;
-    value.map(|value| split(&key, &value).map(|(head, _)| head)).transpose()
+    let value = db
+        .get_pinned_cf(engine::family(db, Family::Oplog), key)
+        .map_err(StoreError::engine("read an entry"))?;
+    value
+        .map(|value| split(&key, &value).map(|(head, _)| head))
+        .transpose()
 }
 
 /// The last entry's head; the default head when there is none.
 pub(super) fn last(db: &DB) -> Result<Head, StoreError> {
     let mut backwards = db.iterator_cf(engine::family(db, Family::Oplog), IteratorMode::End);
-    let Some(item) = backwards.next() else { return Ok(Head::default()) };
+    let Some(item) = backwards.next() else {
+        return Ok(Head::default());
+    };
     let (key, value) = item.map_err(StoreError::engine("find the last entry"))?;
     split(&key, &value).map(|(head, _)| head)
 }
@@ -78,7 +93,10 @@ pub(super) fn last(db: &DB) -> Result<Head, StoreError> {
 /// `max_bytes`. Each is checked to follow the one before it.
 pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedEntry>, StoreError> {
     let start = key(from);
-    let forwards = db.iterator_cf(engine::family(db, Family::Oplog), IteratorMode::From(&start, Direction::Forward));
+    let forwards = db.iterator_cf(
+        engine::family(db, Family::Oplog),
+        IteratorMode::From(&start, Direction::Forward),
+    );
     let mut entries: Vec<SharedEntry> = Vec::new();
     let mut bytes = 0;
     for (item, expected) in forwards.zip(from..) {
@@ -91,8 +109,14 @@ pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedE
         if entry.head.index != expected {
             return Err(StoreError::Gap { missing: expected });
         }
-        if let Some(previous) = entries.last().filter(|previous| !entry.follows(previous.head)) {
-            return Err(StoreError::NotNext { index: expected, last: previous.head.index });
+        if let Some(previous) = entries
+            .last()
+            .filter(|previous| !entry.follows(previous.head))
+        {
+            return Err(StoreError::NotNext {
+                index: expected,
+                last: previous.head.index,
+            });
         }
         bytes += payload_bytes;
         entries.push(Arc::new(entry));
@@ -101,12 +125,20 @@ pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedE
 }
 
 /// Add `entries` to `batch`, checked to extend `last`; returns the new last head.
-pub(super) fn append(db: &DB, batch: &mut WriteBatch, last: Head, entries: &[SharedEntry]) -> Result<Head, StoreError> {
+pub(super) fn append(
+    db: &DB,
+    batch: &mut WriteBatch,
+    last: Head,
+    entries: &[SharedEntry],
+) -> Result<Head, StoreError> {
     let family = engine::family(db, Family::Oplog);
     let mut last = last;
     for entry in entries {
         if !entry.follows(last) {
-            return Err(StoreError::NotNext { index: entry.head.index, last: last.index });
+            return Err(StoreError::NotNext {
+                index: entry.head.index,
+                last: last.index,
+            });
         }
         batch.put_cf(family, key(entry.head.index), encode(entry));
         last = entry.head;
@@ -117,7 +149,11 @@ pub(super) fn append(db: &DB, batch: &mut WriteBatch, last: Head, entries: &[Sha
 /// Remove every entry after `index` in `batch`.
 pub(super) fn cut_after(db: &DB, batch: &mut WriteBatch, index: Index) {
     // One range instead of a delete per entry: a rejoining leader may have a long suffix to lose.
-    batch.delete_range_cf(engine::family(db, Family::Oplog), key(index + 1).as_slice(), END.as_slice());
+    batch.delete_range_cf(
+        engine::family(db, Family::Oplog),
+        key(index + 1).as_slice(),
+        END.as_slice(),
+    );
 }
 
 #[cfg(test)]
@@ -152,7 +188,10 @@ mod tests {
             ("empty", key(1), Vec::new()),
             ("under another key", key(2), good.clone()),
         ] {
-            assert!(matches!(decode(&key, &value), Err(StoreError::Undecodable { .. })), "{name}");
+            assert!(
+                matches!(decode(&key, &value), Err(StoreError::Undecodable { .. })),
+                "{name}"
+            );
         }
     }
 }

@@ -19,7 +19,11 @@ pub(super) struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     pub(super) fn new(db: &'a DB) -> Self {
-        Self { db, batch: WriteBatch::default(), written: HashMap::new() }
+        Self {
+            db,
+            batch: WriteBatch::default(),
+            written: HashMap::new(),
+        }
     }
 
     /// The value as it will be once the batch is written.
@@ -29,7 +33,9 @@ impl<'a> Pending<'a> {
         if let Some(value) = self.written.get(&(family, key.to_vec())) {
             return Ok(value.clone());
         }
-        self.db.get_cf(engine::family(self.db, family), key).map_err(StoreError::engine("read a value"))
+        self.db
+            .get_cf(engine::family(self.db, family), key)
+            .map_err(StoreError::engine("read a value"))
     }
 
     pub(super) fn fact<T: Fact>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -37,7 +43,8 @@ impl<'a> Pending<'a> {
     }
 
     pub(super) fn put(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
-        self.batch.put_cf(engine::family(self.db, family), &key, &value);
+        self.batch
+            .put_cf(engine::family(self.db, family), &key, &value);
         self.written.insert((family, key), Some(value));
     }
 
@@ -54,12 +61,15 @@ impl<'a> Pending<'a> {
 
 /// The fact under `key` in the `meta` family.
 pub(super) fn read_fact<T: Fact>(db: &DB, key: &[u8]) -> Result<Option<T>, StoreError> {
-    let value = db.get_cf(engine::family(db, Family::Meta), key).map_err(StoreError::engine("read a fact"))?;
+    let value = db
+        .get_cf(engine::family(db, Family::Meta), key)
+        .map_err(StoreError::engine("read a fact"))?;
     decode_fact(key, value)
 }
 
 fn decode_fact<T: Fact>(key: &[u8], value: Option<Vec<u8>>) -> Result<Option<T>, StoreError> {
     let Some(bytes) = value else { return Ok(None) };
-    let fact = T::decode(&bytes).ok_or_else(|| StoreError::undecodable(Family::Meta, key, "it has another width"))?;
+    let fact = T::decode(&bytes)
+        .ok_or_else(|| StoreError::undecodable(Family::Meta, key, "it has another width"))?;
     Ok(Some(fact))
 }

@@ -16,10 +16,14 @@ pub(super) fn compute(db: &DB) -> Result<(Head, [u8; 32]), StoreError> {
         options.fill_cache(false);
         // Lengths and names keep neighbours apart: no two contents give the same bytes.
         hasher.update(family.name().as_bytes()).update(&[0]);
-        for row in snapshot.iterator_cf_opt(engine::family(db, family), options, IteratorMode::Start) {
+        for row in
+            snapshot.iterator_cf_opt(engine::family(db, family), options, IteratorMode::Start)
+        {
             let (key, value) = row.map_err(StoreError::engine("hash the state"))?;
             for part in [&key, &value] {
-                hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+                hasher
+                    .update(&(part.len() as u64).to_be_bytes())
+                    .update(part);
             }
         }
     }
@@ -28,8 +32,9 @@ pub(super) fn compute(db: &DB) -> Result<(Head, [u8; 32]), StoreError> {
         .map_err(StoreError::engine("read a fact"))?;
     let head = match applied {
         None => Head::default(),
-        Some(bytes) => Head::decode(&bytes)
-            .ok_or_else(|| StoreError::undecodable(Family::Meta, meta::APPLIED, "it has another width"))?,
+        Some(bytes) => Head::decode(&bytes).ok_or_else(|| {
+            StoreError::undecodable(Family::Meta, meta::APPLIED, "it has another width")
+        })?,
     };
     Ok((head, hasher.finalize().into()))
 }

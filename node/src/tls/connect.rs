@@ -54,15 +54,22 @@ pub struct Connector {
 impl Connector {
     /// A connector that offers HTTP/2 only, as gRPC needs.
     pub fn new(tls: &Tls) -> Self {
-        Self { tls: TlsConnector::from(Arc::new(tls.client(&["h2"]))) }
+        Self {
+            tls: TlsConnector::from(Arc::new(tls.client(&["h2"]))),
+        }
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
         let (Some(host), port) = (uri.host(), uri.port_u16().unwrap_or(443)) else {
             return Err(ConnectError::NoHost { uri });
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let Ok(name) = ServerName::try_from(host.clone()) else { return Err(ConnectError::NoHost { uri }) };
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let Ok(name) = ServerName::try_from(host.clone()) else {
+            return Err(ConnectError::NoHost { uri });
+        };
         let handshake = async {
             let tcp = TcpStream::connect((host, port)).await?;
             // Heartbeats and small appends must not wait for each other.

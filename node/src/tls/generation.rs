@@ -76,12 +76,17 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, TlsError> {
         // Resolve the volume's link once: reading through it could mix two deliveries.
-        let directory = fs::canonicalize(directory.join(VOLUME_DATA)).unwrap_or_else(|_| directory.to_owned());
+        let directory =
+            fs::canonicalize(directory.join(VOLUME_DATA)).unwrap_or_else(|_| directory.to_owned());
         let read = |name: &str| {
             let path = directory.join(name);
             fs::read(&path).map_err(|source| TlsError::ReadFile { path, source })
         };
-        Ok(Self { certificate: read(CERTIFICATE)?, key: read(KEY)?, authority: read(AUTHORITY)? })
+        Ok(Self {
+            certificate: read(CERTIFICATE)?,
+            key: read(KEY)?,
+            authority: read(AUTHORITY)?,
+        })
     }
 }
 
@@ -109,7 +114,8 @@ impl Generation {
     pub(super) fn build(files: Files) -> Result<Self, TlsError> {
         let provider = provider();
         let chain = certificates(CERTIFICATE, &files.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|source| TlsError::ParsePem { file: KEY, source })?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key)
+            .map_err(|source| TlsError::ParsePem { file: KEY, source })?;
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?;
         let identity = Arc::new(identity);
         let mut roots = RootCertStore::empty();
@@ -117,9 +123,10 @@ impl Generation {
             roots.add(authority).map_err(unusable)?;
         }
         let roots = Arc::new(roots);
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-            .build()
-            .map_err(|source| TlsError::BuildVerifier { source })?;
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()
+                .map_err(|source| TlsError::BuildVerifier { source })?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
             .map_err(|source| TlsError::BuildVerifier { source })?;
@@ -127,13 +134,25 @@ impl Generation {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(unusable)?;
-            let builder = if mutual { builder.with_client_cert_verifier(Arc::clone(&clients)) } else { builder.with_no_client_auth() };
-            let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&identity))));
+            let builder = if mutual {
+                builder.with_client_cert_verifier(Arc::clone(&clients))
+            } else {
+                builder.with_no_client_auth()
+            };
+            let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(
+                CertifiedKey::clone(&identity),
+            )));
             config.alpn_protocols = SERVED_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
             Ok(Arc::new(config))
         };
         let (open, mutual) = (server(false)?, server(true)?);
-        Ok(Self { open, mutual, identity, verifier, files })
+        Ok(Self {
+            open,
+            mutual,
+            identity,
+            verifier,
+            files,
+        })
     }
 }
 
@@ -143,9 +162,14 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|source| TlsError::ParsePem { file, source })?;
-    if certificates.is_empty() { Err(TlsError::NoCertificate { file }) } else { Ok(certificates) }
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|source| TlsError::ParsePem { file, source })?;
+    if certificates.is_empty() {
+        Err(TlsError::NoCertificate { file })
+    } else {
+        Ok(certificates)
+    }
 }
 
 fn unusable(source: rustls::Error) -> TlsError {

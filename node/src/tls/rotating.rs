@@ -26,7 +26,10 @@ pub(super) fn client(generation: Arc<ArcSwap<Generation>>, protocols: &[&str]) -
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&newest) as Arc<dyn ServerCertVerifier>)
         .with_client_cert_resolver(newest);
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
     // A resumed session is not verified again and would outlive the authority it was made under.
     config.resumption = Resumption::disabled();
     config
@@ -41,7 +44,13 @@ impl ServerCertVerifier for Newest {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.load().verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        self.0.load().verifier.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )
     }
 
     fn verify_tls12_signature(
@@ -50,7 +59,10 @@ impl ServerCertVerifier for Newest {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.load().verifier.verify_tls12_signature(message, cert, dss)
+        self.0
+            .load()
+            .verifier
+            .verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -59,7 +71,10 @@ impl ServerCertVerifier for Newest {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.load().verifier.verify_tls13_signature(message, cert, dss)
+        self.0
+            .load()
+            .verifier
+            .verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -68,7 +83,11 @@ impl ServerCertVerifier for Newest {
 }
 
 impl ResolvesClientCert for Newest {
-    fn resolve(&self, _root_hint_subjects: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.load().identity))
     }
 

@@ -78,7 +78,13 @@ impl Default for Limits {
 
 /// Serve `router` on `listener` until `shutdown`, then let requests finish, at most
 /// [`Limits::drain`]. Handlers find the client's address in [`ConnectInfo<SocketAddr>`].
-pub async fn serve(listener: TcpListener, security: Security, router: Router, limits: Limits, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    security: Security,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     loop {
@@ -88,7 +94,11 @@ pub async fn serve(listener: TcpListener, security: Security, router: Router, li
         };
         match accepted {
             Ok((tcp, client, permit)) => {
-                let connection = Connection { client, limits, shutdown: shutdown.clone() };
+                let connection = Connection {
+                    client,
+                    limits,
+                    shutdown: shutdown.clone(),
+                };
                 let (security, router) = (security.clone(), router.clone());
                 connections.spawn(async move {
                     connection.run(tcp, &security, router).await;
@@ -103,14 +113,26 @@ pub async fn serve(listener: TcpListener, security: Security, router: Router, li
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "cut off connections that were still busy");
+    if tokio::time::timeout(limits.drain, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "cut off connections that were still busy"
+        );
     }
 }
 
 /// The permit comes first: what cannot be served yet is left to the kernel.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (tcp, client) = listener.accept().await?;
     tcp.set_nodelay(true)?;
     Ok((tcp, client, permit))
@@ -131,21 +153,31 @@ impl Connection {
         let handshake = TlsAcceptor::from(settings).accept(tcp);
         let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(client = %self.client, %error, "refused a TLS handshake"),
-            Err(_) => return tracing::debug!(client = %self.client, "a TLS handshake took too long"),
+            Ok(Err(error)) => {
+                return tracing::debug!(client = %self.client, %error, "refused a TLS handshake");
+            }
+            Err(_) => {
+                return tracing::debug!(client = %self.client, "a TLS handshake took too long");
+            }
         };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         self.serve(stream, http2, router).await;
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, http2: bool, router: Router) {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        http2: bool,
+        router: Router,
+    ) {
         let builder = self.builder(http2);
         let client = ConnectInfo(self.client);
         let service = router.map_request(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(client);
             request.map(axum::body::Body::new)
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection =
+            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
@@ -167,8 +199,15 @@ impl Connection {
     /// client wait for ever before any time limit applies.
     fn builder(&self, http2: bool) -> Builder<TokioExecutor> {
         let builder = Builder::new(TokioExecutor::new());
-        let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.limits.request_head);
+        let mut builder = if http2 {
+            builder.http2_only()
+        } else {
+            builder.http1_only()
+        };
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.request_head);
         builder
             .http2()
             .timer(TokioTimer::new())

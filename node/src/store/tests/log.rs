@@ -1,0 +1,380 @@
+//! Opening, and the log: what is durable, what is refused.
+
+use std::error::Error;
+
+use super::*;
+
+fn entries(count: usize) -> (Fixture, Vec<SharedEntry>) {
+    let mut fixture = Fixture::new();
+    let entries = (0..count)
+        .map(|n| fixture.payload(vec![u8::try_from(n).unwrap(); 100]))
+        .collect();
+    (fixture, entries)
+}
+
+/// An error with its causes, as it would be logged.
+fn text(error: &dyn Error) -> String {
+    error.source().map_or(error.to_string(), |source| {
+        format!("{error}: {}", text(source))
+    })
+}
+
+#[test]
+fn a_disk_keeps_the_identity_of_its_first_use() {
+    let fixture = Fixture::new();
+    let Fixture {
+        directory, store, ..
+    } = fixture;
+    drop(store);
+    let store = Store::open(directory.path(), ReplicaId(99)).unwrap();
+    assert_eq!(store.durable().replica_id, DISK);
+}
+
+#[test]
+fn what_was_persisted_is_there_after_a_restart() {
+    let (fixture, entries) = entries(5);
+    let change = LogChange {
+        promise: Some(9),
+        append: entries.clone(),
+        ..LogChange::default()
+    };
+    fixture.store.persist(&change).unwrap();
+    let before = fixture.store.durable();
+    assert_eq!((before.promised_epoch, before.last), (9, entries[4].head));
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.store.durable(), before);
+    assert_eq!(fixture.store.durable().incarnation, Some(HISTORY));
+    assert_eq!(fixture.store.read(1, usize::MAX).unwrap(), entries);
+    assert_eq!(fixture.store.head(3).unwrap(), Some(entries[2].head));
+    assert_eq!(fixture.store.head(0).unwrap(), Some(Head::default()));
+    assert_eq!(fixture.store.head(6).unwrap(), None);
+}
+
+#[test]
+fn reads_are_bounded_by_bytes_but_never_empty_handed() {
+    let (fixture, entries) = entries(5);
+    append(&fixture.store, &entries);
+    for (from, max_bytes, expected) in [
+        (1, 0, 1),
+        (1, 99, 1),
+        (2, 100, 1),
+        (1, 200, 2),
+        (1, 299, 2),
+        (4, 10_000, 2),
+        (6, 10_000, 0),
+    ] {
+        let read = fixture.store.read(from, max_bytes).unwrap();
+        assert_eq!(read.len(), expected, "from {from}, {max_bytes} bytes");
+        assert_eq!(
+            read.first().map(|entry| entry.head.index),
+            (expected > 0).then_some(from)
+        );
+    }
+}
+
+#[test]
+fn a_cut_and_what_follows_it_happen_at_once() {
+    let (fixture, entries) = entries(5);
+    append(&fixture.store, &entries);
+    let replacement = Arc::new(Entry::after(entries[1].head, 4, b"new".to_vec()));
+    let change = LogChange {
+        truncate_after: Some(2),
+        append: vec![Arc::clone(&replacement)],
+        ..LogChange::default()
+    };
+    fixture.store.persist(&change).unwrap();
+    for fixture in [fixture.reopen()] {
+        assert_eq!(fixture.store.durable().last, replacement.head);
+        assert_eq!(
+            fixture.store.read(1, usize::MAX).unwrap(),
+            [entries[0].clone(), entries[1].clone(), replacement.clone()]
+        );
+        assert_eq!(fixture.store.head(4).unwrap(), None);
+        // Beyond the end there is nothing to cut.
+        fixture
+            .store
+            .persist(&LogChange {
+                truncate_after: Some(9),
+                ..LogChange::default()
+            })
+            .unwrap();
+        assert_eq!(fixture.store.durable().last, replacement.head);
+    }
+}
+
+#[test]
+fn a_cut_may_leave_nothing() {
+    let (fixture, entries) = entries(3);
+    append(&fixture.store, &entries);
+    fixture
+        .store
+        .persist(&LogChange {
+            truncate_after: Some(0),
+            ..LogChange::default()
+        })
+        .unwrap();
+    assert_eq!(fixture.reopen().store.durable().last, Head::default());
+}
+
+#[test]
+fn what_breaks_the_log_is_refused_and_so_is_everything_after_it() {
+    type Refused = fn(&StoreError) -> bool;
+    let mut other = Fixture::new();
+    let foreign = Arc::new(Entry::after(
+        Head {
+            index: 3,
+            ..Head::default()
+        },
+        1,
+        Vec::new(),
+    ));
+    let unapplied = other.payload(Vec::new());
+    let cases: [(&str, LogChange, Refused); 4] = [
+        (
+            "a gap",
+            LogChange {
+                append: vec![foreign],
+                ..LogChange::default()
+            },
+            |e| matches!(e, StoreError::NotNext { index: 4, last: 3 }),
+        ),
+        (
+            "the past",
+            LogChange {
+                append: vec![unapplied],
+                ..LogChange::default()
+            },
+            |e| matches!(e, StoreError::NotNext { index: 1, last: 3 }),
+        ),
+        (
+            "a lower promise",
+            LogChange {
+                promise: Some(4),
+                ..LogChange::default()
+            },
+            |e| {
+                matches!(
+                    e,
+                    StoreError::PromiseFalls {
+                        epoch: 4,
+                        promised: 5
+                    }
+                )
+            },
+        ),
+        (
+            "a cut into the applied",
+            LogChange {
+                truncate_after: Some(1),
+                ..LogChange::default()
+            },
+            |e| {
+                matches!(
+                    e,
+                    StoreError::CutsApplied {
+                        after: 1,
+                        applied: 2
+                    }
+                )
+            },
+        ),
+    ];
+    for (name, change, refused) in cases {
+        let mut fixture = Fixture::new();
+        let entries: Vec<_> = (0..3).map(|_| fixture.payload(Vec::new())).collect();
+        fixture
+            .store
+            .persist(&LogChange {
+                promise: Some(5),
+                append: entries.clone(),
+                ..LogChange::default()
+            })
+            .unwrap();
+        fixture.store.apply(&entries[..2]).unwrap();
+        let before = fixture.store.durable();
+        let error = fixture.store.persist(&change).unwrap_err();
+        assert!(refused(&error), "{name}: {error}");
+        let next = fixture.payload(Vec::new());
+        let after = fixture.store.persist(&LogChange {
+            append: vec![next],
+            ..LogChange::default()
+        });
+        assert!(
+            matches!(after, Err(StoreError::Stopped)),
+            "{name}: {after:?}"
+        );
+        assert!(
+            matches!(fixture.store.apply(&entries[2..]), Err(StoreError::Stopped)),
+            "{name}"
+        );
+        assert_eq!(fixture.reopen().store.durable(), before, "{name}");
+    }
+}
+
+#[test]
+fn a_missing_or_unreadable_entry_is_an_error_and_never_skipped() {
+    type Damage = fn(&Store);
+    type Seen = fn(&StoreError) -> bool;
+    fn put(store: &Store, index: Index, value: &[u8]) {
+        store
+            .db
+            .put_cf(
+                engine::family(&store.db, Family::Oplog),
+                oplog::key(index),
+                value,
+            )
+            .unwrap();
+    }
+    let cases: [(&str, Damage, Seen); 3] = [
+        (
+            "missing",
+            |store| {
+                store
+                    .db
+                    .delete_cf(engine::family(&store.db, Family::Oplog), oplog::key(3))
+                    .unwrap()
+            },
+            |e| matches!(e, StoreError::Gap { missing: 3 }),
+        ),
+        (
+            "unreadable",
+            |store| put(store, 3, b"\x01half"),
+            |e| matches!(e, StoreError::Undecodable { .. }),
+        ),
+        (
+            "another's",
+            |store| {
+                let value = oplog::encode(&Entry {
+                    head: Head {
+                        epoch: 1,
+                        index: 3,
+                        ..Head::default()
+                    },
+                    payload: Vec::new(),
+                });
+                put(store, 3, &value);
+            },
+            |e| matches!(e, StoreError::NotNext { index: 3, last: 2 }),
+        ),
+    ];
+    for (name, damage, seen) in cases {
+        let (fixture, entries) = entries(5);
+        append(&fixture.store, &entries);
+        damage(&fixture.store);
+        let error = fixture.store.read(1, usize::MAX).unwrap_err();
+        assert!(seen(&error), "{name}: {error}");
+        let Fixture {
+            directory, store, ..
+        } = fixture;
+        drop(store);
+        let reopened = Store::open(directory.path(), DISK);
+        assert!(
+            matches!(reopened, Err(OpenError::Damaged { .. })),
+            "{name}: {reopened:?}"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_used_says_what_to_do() {
+    type Spoil = fn(&Store);
+    fn put_fact(store: &Store, key: &[u8], value: Vec<u8>) {
+        store
+            .db
+            .put_cf(engine::family(&store.db, Family::Meta), key, value)
+            .unwrap();
+    }
+    let cases: [(&str, Spoil, &str); 4] = [
+        (
+            "newer",
+            |store| put_fact(store, meta::FORMAT, 2_u32.encode()),
+            "has storage format 2 and this version of percolate reads up to 1: run a newer version",
+        ),
+        (
+            "no identity",
+            |store| {
+                store
+                    .db
+                    .delete_cf(engine::family(&store.db, Family::Meta), meta::REPLICA_ID)
+                    .unwrap()
+            },
+            "is damaged",
+        ),
+        (
+            "no format",
+            |store| {
+                store
+                    .db
+                    .delete_cf(engine::family(&store.db, Family::Meta), meta::FORMAT)
+                    .unwrap()
+            },
+            "says nothing of its format",
+        ),
+        (
+            "applied beyond the log",
+            |store| {
+                put_fact(
+                    store,
+                    meta::APPLIED,
+                    Head {
+                        epoch: 1,
+                        index: 2,
+                        ..Head::default()
+                    }
+                    .encode(),
+                )
+            },
+            "entry 2 is missing",
+        ),
+    ];
+    for (name, spoil, expected) in cases {
+        let Fixture {
+            directory, store, ..
+        } = Fixture::new();
+        spoil(&store);
+        drop(store);
+        let error = Store::open(directory.path(), DISK).unwrap_err();
+        assert!(text(&error).contains(expected), "{name}: {}", text(&error));
+    }
+}
+
+#[test]
+fn a_store_with_families_of_a_newer_version_is_refused_by_its_format() {
+    let Fixture {
+        directory, store, ..
+    } = Fixture::new();
+    store
+        .db
+        .put_cf(
+            engine::family(&store.db, Family::Meta),
+            meta::FORMAT,
+            2_u32.encode(),
+        )
+        .unwrap();
+    let Store { mut db, .. } = store;
+    db.create_cf("later", &rocksdb::Options::default()).unwrap();
+    drop(db);
+    let reopened = Store::open(directory.path(), DISK);
+    assert!(
+        matches!(
+            reopened,
+            Err(OpenError::NewerFormat {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ),
+        "{reopened:?}"
+    );
+}
+
+#[test]
+fn a_volume_belongs_to_one_process_at_a_time() {
+    let fixture = Fixture::new();
+    let error = Store::open(fixture.directory.path(), DISK).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Locked { .. }),
+        "{}",
+        text(&error)
+    );
+}
