@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn only_safe_changes_are_taken() {
-        use UnsafeChange as U;
+        use UnsafeChange::*;
         let old = register(4, 1, &[1, 2]);
         let other_history = Register {
             incarnation: Incarnation(2),
@@ -224,30 +224,30 @@ mod tests {
             ("shrink", register(4, 1, &[1]), Ok(())),
             ("restart", register(5, 1, &[1, 2]), Ok(())),
             ("takeover", register(5, 2, &[2]), Ok(())),
-            ("outsider", register(5, 3, &[3]), Err(U::LeaderWasNotInSync)),
-            ("jump", register(6, 2, &[2]), Err(U::EpochJumped)),
-            ("back", register(3, 1, &[1]), Err(U::EpochJumped)),
+            ("outsider", register(5, 3, &[3]), Err(LeaderWasNotInSync)),
+            ("jump", register(6, 2, &[2]), Err(EpochJumped)),
+            ("back", register(3, 1, &[1]), Err(EpochJumped)),
             (
                 "second leader",
                 register(4, 2, &[1, 2]),
-                Err(U::LeaderChangedWithinEpoch),
+                Err(LeaderChangedWithinEpoch),
             ),
             (
                 "without leader",
                 register(4, 1, &[2]),
-                Err(U::LeaderNotInSync),
+                Err(LeaderNotInSync),
             ),
-            ("empty", register(4, 1, &[]), Err(U::LeaderNotInSync)),
-            ("other history", other_history, Err(U::IncarnationChanged)),
+            ("empty", register(4, 1, &[]), Err(LeaderNotInSync)),
+            ("other history", other_history, Err(IncarnationChanged)),
         ];
         for (name, new, expected) in cases {
             assert_eq!(check_change(Some(&old), Some(&new)), expected, "{name}");
         }
-        assert_eq!(check_change(Some(&old), None), Err(U::Erased));
+        assert_eq!(check_change(Some(&old), None), Err(Erased));
         assert_eq!(check_change(None, Some(&register(1, 1, &[1]))), Ok(()));
         assert_eq!(
             check_change(None, Some(&register(2, 1, &[1]))),
-            Err(U::EpochJumped)
+            Err(EpochJumped)
         );
     }
 }

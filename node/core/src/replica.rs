@@ -11,21 +11,23 @@
 //!
 //! What it deliberately does not do: look into payloads, apply entries, talk to clients.
 
+mod effect;
 mod follower;
 mod handover;
 mod leader;
 mod membership;
 pub mod message;
 mod progress;
+mod standing;
 mod takeover;
 mod writes;
 
-use std::collections::BTreeSet;
-
+pub use effect::{ChangeOutcome, Effect, Input, Persist, Refusal, Stranded, Ticket};
 pub use message::Message;
+pub use standing::{Position, Standing};
 
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
-use crate::log::{ReadLog, SharedEntry};
+use crate::log::ReadLog;
 use crate::register::{FailoverReason, Register, Version, View};
 use follower::{Follower, Leaving};
 use leader::Leader;
@@ -95,152 +97,6 @@ pub struct Restored {
     pub last: Index,
     /// Last index applied to the visible store: committed for certain.
     pub applied: Index,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// Time passed. Expected a few times per heartbeat.
-    Tick,
-    /// The register was seen at some version, by a watch.
-    Watched(View),
-    /// Answer to [`Effect::ReadRegister`]; `None` if the read failed.
-    RegisterRead(Option<View>),
-    /// Answer to [`Effect::ChangeRegister`].
-    RegisterChanged(ChangeOutcome),
-    /// A message arrived.
-    Received {
-        /// Who sent it.
-        from: ReplicaId,
-        /// What it says.
-        message: Message,
-    },
-    /// The pod of `replica` refused or reset a connection: a hint, never a proof.
-    Unreachable(ReplicaId),
-    /// The write with this ticket, and all before it, are on disk.
-    Persisted(Ticket),
-    /// A client wants this payload in the log.
-    Propose {
-        /// Names the proposal in the answer.
-        id: RequestId,
-        /// An encoded transaction.
-        payload: Vec<u8>,
-    },
-    /// A client wants to know that this replica still leads.
-    Confirm(RequestId),
-    /// This replica's process is about to stop: lead elsewhere, please.
-    HandOver(RequestId),
-}
-
-/// How a change of the register ended.
-#[derive(Debug, Clone)]
-pub enum ChangeOutcome {
-    /// It was applied; this is the register since.
-    Applied(View),
-    /// It was refused, or nobody knows (a timeout): it may even be applied later.
-    NotKnownApplied,
-}
-
-/// Number of a write to disk; writes are carried out in this order.
-pub type Ticket = u64;
-
-/// Something to be done. Effects of one step are carried out in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Write all of this in one atomic, synced batch, then report [`Input::Persisted`].
-    Persist(Persist),
-    /// Send `message` to `to`, which lives in `pod`. May be lost.
-    Send {
-        /// The receiver's identity: another replica in that pod must not take it.
-        to: ReplicaId,
-        /// Where the receiver lives.
-        pod: String,
-        /// What to say.
-        message: Message,
-    },
-    /// Read the register linearizably.
-    ReadRegister,
-    /// Replace the register if it is still at `expected`. Must not be retried by the edge.
-    ChangeRegister {
-        /// The version the change builds on.
-        expected: Version,
-        /// The new value.
-        register: Register,
-    },
-    /// Everything up to this index is committed: apply it.
-    Commit(Index),
-    /// The proposal stands at this index; it is acknowledged once that is applied.
-    Proposed {
-        /// The proposal.
-        id: RequestId,
-        /// Where it stands.
-        index: Index,
-    },
-    /// The proposal was not taken and will never take effect.
-    Refused {
-        /// The proposal or confirmation.
-        id: RequestId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// This replica led when asked; a read that sees everything up to `index` is linearizable.
-    Confirmed {
-        /// The confirmation.
-        id: RequestId,
-        /// What must be applied before reading.
-        index: Index,
-    },
-    /// A handover ended.
-    HandedOver {
-        /// The request.
-        id: RequestId,
-        /// Whether another replica leads now.
-        done: bool,
-    },
-    /// This replica no longer leads: what it proposed and has not committed has an unknown outcome.
-    SteppedDown,
-}
-
-/// One atomic, synced write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Persist {
-    /// Reported back when it is on disk.
-    pub ticket: Ticket,
-    /// The history this disk now belongs to, if that is new.
-    pub incarnation: Option<Incarnation>,
-    /// The epoch promised from now on.
-    pub promised_epoch: Epoch,
-    /// First remove every entry after this index.
-    pub truncate_after: Option<Index>,
-    /// Then append these.
-    pub append: Vec<SharedEntry>,
-}
-
-/// Why a proposal was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Somebody else leads, or nobody.
-    NotLeader,
-    /// Fewer replicas in sync and reachable than the tenant demands.
-    NotEnoughReplicas {
-        /// In sync and reachable.
-        in_sync: usize,
-        /// Demanded.
-        min_in_sync: usize,
-    },
-    /// Too many proposals wait for a handover to end.
-    Overloaded,
-}
-
-/// Why a replica stands aside until a person or the operator acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stranded {
-    /// The register is empty but this disk is not, or bootstrapping is over: a restored etcd.
-    RegisterEmpty,
-    /// The register belongs to another history than this disk (R7).
-    OtherIncarnation,
-    /// This disk holds committed entries that differ from the leader's.
-    Diverged,
 }
 
 #[derive(Debug)]
@@ -359,7 +215,7 @@ impl Replica {
             return;
         }
         match message {
-            Message::Append(append) => self.receive_append(from, append, log),
+            Message::Append(append) => self.receive_append(from, &append, log),
             Message::Appended(appended) => self.receive_appended(from, appended, log),
             Message::Mismatch(mismatch) => self.receive_mismatch(from, &mismatch, log),
             Message::Rejected { promised_epoch } => self.receive_rejected(promised_epoch),
@@ -447,7 +303,7 @@ impl Replica {
             unsettled.read_first = true;
         }
         match outcome {
-            ChangeOutcome::Applied(view) => self.observe(view, log),
+            ChangeOutcome::Applied(view) => self.observe(*view, log),
             // R3: not applied, unknown or yet to be applied: only a later read tells.
             ChangeOutcome::NotKnownApplied => self.read_register(),
         }
@@ -470,7 +326,7 @@ impl Replica {
             Role::Leader(leader) if leader.epoch >= epoch => self.tend_register(log),
             Role::Leader(_) => self.step_down(),
             Role::Stranded(Stranded::RegisterEmpty) => {
-                self.role = Role::Follower(Follower::new(self.now))
+                self.role = Role::Follower(Follower::new(self.now));
             }
             Role::Stranded(_) | Role::Follower(_) => {}
         }
@@ -560,111 +416,5 @@ impl Replica {
 
     fn register(&self) -> Option<&Register> {
         self.view.as_ref()?.register.as_ref()
-    }
-}
-
-/// What a replica shows of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// What it is to its tenant.
-    pub position: Position,
-    /// Highest epoch it has promised.
-    pub epoch: Epoch,
-    /// The history its disk belongs to.
-    pub incarnation: Option<Incarnation>,
-    /// Who leads, as far as it knows.
-    pub leader: Option<ReplicaId>,
-    /// The leader's pod.
-    pub leader_pod: Option<String>,
-    /// The in-sync set of the register version it holds.
-    pub in_sync: BTreeSet<ReplicaId>,
-    /// Highest index it knows to be committed.
-    pub commit: Index,
-    /// Highest index it knows the leader to have.
-    pub leader_last: Index,
-    /// Whether it may serve: a leader with its start entry committed, or a follower that hears
-    /// its leader and has what the leader has committed.
-    pub serving: bool,
-}
-
-/// What a replica is to its tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// Does not know yet.
-    Joining,
-    /// Acknowledges writes.
-    Leader,
-    /// In sync with a leader.
-    Follower,
-    /// Catching up with a leader.
-    Learner,
-    /// Stands aside.
-    Stranded(Stranded),
-}
-
-impl Replica {
-    /// The history this disk belongs to.
-    pub fn incarnation(&self) -> Option<Incarnation> {
-        self.incarnation
-            .or_else(|| self.register().map(|register| register.incarnation))
-    }
-
-    /// Whether this replica may have something to say to `replica`.
-    pub fn knows(&self, replica: ReplicaId) -> bool {
-        let follows =
-            matches!(&self.role, Role::Leader(leader) if leader.followers.contains_key(&replica));
-        follows
-            || self
-                .register()
-                .is_some_and(|register| register.pod_of(replica).is_some())
-    }
-
-    /// What this replica shows of itself now.
-    pub fn standing(&self, log: &impl ReadLog) -> Standing {
-        let in_sync = self
-            .register()
-            .map(|register| register.in_sync.clone())
-            .unwrap_or_default();
-        let (position, leader, leader_last, serving) = match &self.role {
-            Role::Leader(leader) => (
-                Position::Leader,
-                Some(self.config.replica),
-                log.last().index,
-                self.commit >= leader.start,
-            ),
-            Role::Stranded(reason) => (Position::Stranded(*reason), None, 0, false),
-            Role::Follower(follower) => {
-                let heard = follower.hears_leader(self.now, self.config.timing.takeover_after);
-                let position = match (follower.leader, in_sync.contains(&self.config.replica)) {
-                    (None, _) => Position::Joining,
-                    (Some(_), true) => Position::Follower,
-                    (Some(_), false) => Position::Learner,
-                };
-                let caught_up =
-                    position == Position::Follower || self.commit >= follower.leader_commit;
-                let serving = heard && caught_up && follower.matched_index().is_some();
-                (position, follower.leader, follower.leader_last, serving)
-            }
-        };
-        let leader_pod = match leader {
-            Some(leader) if leader == self.config.replica => Some(self.config.pod.clone()),
-            Some(leader) => self
-                .register()
-                .and_then(|register| register.pod_of(leader))
-                .map(str::to_owned),
-            None => None,
-        };
-        let incarnation = self.incarnation;
-        Standing {
-            position,
-            epoch: self.promised,
-            incarnation,
-            leader,
-            leader_pod,
-            in_sync,
-            commit: self.commit,
-            leader_last,
-            serving,
-        }
     }
 }

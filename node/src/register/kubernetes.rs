@@ -115,7 +115,7 @@ impl KubernetesRegister {
         match tokio::time::timeout(ANSWER_WITHIN, change).await {
             Ok(Ok(changed)) => self
                 .view(changed)
-                .map_or(ChangeOutcome::NotKnownApplied, ChangeOutcome::Applied),
+                .map_or(ChangeOutcome::NotKnownApplied, |view| ChangeOutcome::Applied(Box::new(view))),
             Ok(Err(kube::Error::Api(refusal))) if refusal.code == 409 => {
                 ChangeOutcome::NotKnownApplied
             }

@@ -50,7 +50,7 @@ impl MemoryRegister {
             applied = Some(view.clone());
             true
         });
-        applied.map_or(ChangeOutcome::NotKnownApplied, ChangeOutcome::Applied)
+        applied.map_or(ChangeOutcome::NotKnownApplied, |view| ChangeOutcome::Applied(Box::new(view)))
     }
 }
 

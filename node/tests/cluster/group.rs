@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn put(id: &str) -> Operation {
+pub(crate) fn put(id: &str) -> Operation {
     Action::PutResource(PutResource {
         id: ItemId::new(id).expect("a valid id"),
         content: format!("content of {id}").into(),
@@ -34,7 +34,7 @@ pub fn put(id: &str) -> Operation {
     .into()
 }
 
-pub fn key(id: &str) -> ItemKey {
+pub(crate) fn key(id: &str) -> ItemKey {
     ItemKey::Resource(ItemId::new(id).expect("a valid id"))
 }
 
@@ -57,7 +57,7 @@ struct Running {
     stop: CancellationToken,
 }
 
-pub struct Group {
+pub(crate) struct Group {
     directory: TempDir,
     tls: Tls,
     register: MemoryRegister,
@@ -121,7 +121,7 @@ impl Group {
         let _ = (running.driver.await, running.links.await);
     }
 
-    pub fn empty_disk(&self, ordinal: usize) {
+    pub(crate) fn empty_disk(&self, ordinal: usize) {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let began = Instant::now();
         while Store::open(&path, ReplicaId(1)).is_err() {
@@ -131,7 +131,7 @@ impl Group {
         std::fs::remove_dir_all(&path).expect("removable");
     }
 
-    pub fn handle(&self, ordinal: usize) -> Handle {
+    pub(crate) fn handle(&self, ordinal: usize) -> Handle {
         self.running[ordinal].as_ref().expect("running").handle.clone()
     }
 

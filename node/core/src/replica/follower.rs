@@ -168,14 +168,14 @@ impl Replica {
     }
 
     pub(super) fn unreachable(&mut self, replica: ReplicaId) {
-        if let Role::Follower(follower) = &mut self.role {
-            if follower.leader == Some(replica) {
-                follower.unreachable = true;
-            }
+        if let Role::Follower(follower) = &mut self.role
+            && follower.leader == Some(replica)
+        {
+            follower.unreachable = true;
         }
     }
 
-    pub(super) fn receive_append(&mut self, from: ReplicaId, append: Append, log: &impl ReadLog) {
+    pub(super) fn receive_append(&mut self, from: ReplicaId, append: &Append, log: &impl ReadLog) {
         if append.epoch < self.promised {
             // R1: who promised a higher epoch has nothing to say at a lower one but that.
             let rejected = Message::Rejected {
@@ -188,12 +188,12 @@ impl Replica {
             Role::Leader(_) => self.step_down(),
             Role::Follower(_) | Role::Stranded(_) => {}
         }
-        self.hear(from, &append);
+        self.hear(from, append);
         if log.head(append.previous.index) != Some(append.previous) {
             self.persist_log(None, Vec::new(), log);
             return self.answer_mismatch(append.epoch, log);
         }
-        let Some((truncate_after, fresh)) = self.fit(&append, log) else {
+        let Some((truncate_after, fresh)) = self.fit(append, log) else {
             return;
         };
         let matched = append.previous.index + append.entries.len() as Index;

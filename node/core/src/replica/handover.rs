@@ -40,11 +40,11 @@ impl Replica {
         if matches!(self.role, Role::Follower(_)) {
             return self.leave(id);
         }
-        if let Role::Leader(leader) = &mut self.role {
-            if let Some(handover) = &mut leader.handover {
-                handover.asked_by.push(id);
-                return;
-            }
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(handover) = &mut leader.handover
+        {
+            handover.asked_by.push(id);
+            return;
         }
         if !self.begin_handover(None, vec![id], None) {
             let done = !matches!(self.role, Role::Leader(_));

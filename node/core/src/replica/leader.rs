@@ -282,10 +282,21 @@ impl Replica {
         self.tend_register(log);
     }
 
-    /// Pods the operator wants out of the tenant.
+    /// Pods the operator wants out of the tenant, unless that was refused.
     pub(super) fn dropped_pods(&self) -> Vec<String> {
-        let requests = self.view.iter().flat_map(|view| &view.requests);
-        requests
+        let Some(view) = &self.view else {
+            return Vec::new();
+        };
+        let answers = view.register.iter().flat_map(|register| &register.answers);
+        let refused: Vec<&str> = answers
+            .filter(|answer| answer.refused.is_some())
+            .map(|answer| answer.id.as_str())
+            .collect();
+        let standing = view
+            .requests
+            .iter()
+            .filter(|request| !refused.contains(&request.id.as_str()));
+        standing
             .filter_map(|request| match &request.action {
                 Action::Drop { pod } => Some(pod.clone()),
                 Action::HandOver { .. } => None,

@@ -161,67 +161,61 @@ impl Replica {
     }
 }
 
-/// Carry out drops, note handovers that have come true, forget answers nobody asks for any more.
+/// Carry out what is asked and not answered yet; forget answers nobody asks for any more.
 fn answer_requests(wanted: &mut Register, requests: &[Request], min_in_sync: usize, me: ReplicaId) {
     wanted
         .answers
         .retain(|answer| requests.iter().any(|request| request.id == answer.id));
     for request in requests {
-        let Some(refused) = carry_out(wanted, &request.action, min_in_sync, me) else {
+        if wanted.answers.iter().any(|answer| answer.id == request.id) {
             continue;
+        }
+        let refused = match carry_out(wanted, &request.action, min_in_sync, me) {
+            Verdict::NotYet => continue,
+            Verdict::Done => None,
+            Verdict::Refused(why) => Some(why),
         };
-        let answer = Answer {
+        wanted.answers.push(Answer {
             id: request.id.clone(),
             refused,
-        };
-        match wanted
-            .answers
-            .iter_mut()
-            .find(|known| known.id == request.id)
-        {
-            Some(known) if matches!(request.action, Action::Drop { .. }) => *known = answer,
-            Some(_) => {}
-            None => wanted.answers.push(answer),
-        }
+        });
     }
 }
 
-/// The answer to a request: `None` not yet, `Some(None)` done, `Some(Some(why not))` refused.
-fn carry_out(
-    wanted: &mut Register,
-    action: &Action,
-    min_in_sync: usize,
-    me: ReplicaId,
-) -> Option<Option<String>> {
-    match action {
-        Action::HandOver { pod: Some(pod) } if wanted.replica_in(pod) == Some(me) => Some(None),
-        Action::HandOver { .. } => None,
-        Action::Drop { pod } => {
-            let leaving: Vec<ReplicaId> = wanted
-                .replicas
-                .iter()
-                .filter(|member| member.pod == *pod)
-                .map(|member| member.replica)
-                .collect();
-            let remaining = wanted
-                .in_sync
-                .iter()
-                .filter(|replica| !leaving.contains(replica))
-                .count();
-            if remaining < min_in_sync.max(1) {
-                let why = format!(
-                    "dropping {pod} would leave {remaining} replicas in sync, {min_in_sync} are needed"
-                );
-                return Some(Some(why));
-            }
-            if leaving.contains(&me) {
-                return None; // a successor drops this replica
-            }
-            wanted.in_sync.retain(|replica| !leaving.contains(replica));
-            wanted.replicas.retain(|member| member.pod != *pod);
-            Some(None)
-        }
+/// What becomes of a request in one look at it.
+enum Verdict {
+    NotYet,
+    Done,
+    Refused(String),
+}
+
+fn carry_out(wanted: &mut Register, action: &Action, min_in_sync: usize, me: ReplicaId) -> Verdict {
+    let Action::Drop { pod } = action else {
+        let asked_for_me = matches!(action, Action::HandOver { pod: Some(pod) } if wanted.replica_in(pod) == Some(me));
+        return if asked_for_me {
+            Verdict::Done
+        } else {
+            Verdict::NotYet
+        };
+    };
+    let members = wanted.replicas.iter().filter(|member| member.pod == *pod);
+    let leaving: Vec<ReplicaId> = members.map(|member| member.replica).collect();
+    let remaining = wanted
+        .in_sync
+        .iter()
+        .filter(|replica| !leaving.contains(replica))
+        .count();
+    if remaining < min_in_sync.max(1) {
+        return Verdict::Refused(format!(
+            "dropping {pod} would leave {remaining} replicas in sync, {min_in_sync} are needed: wait for others to be in sync, or lower minInSync"
+        ));
     }
+    if leaving.contains(&me) {
+        return Verdict::NotYet; // a successor drops this replica
+    }
+    wanted.in_sync.retain(|replica| !leaving.contains(replica));
+    wanted.replicas.retain(|member| member.pod != *pod);
+    Verdict::Done
 }
 
 /// A pod holds one disk at a time: a replica out of sync whose pod another replica has joined

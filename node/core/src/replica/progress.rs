@@ -38,7 +38,7 @@ pub(super) struct Progress {
     frames: Vec<Index>,
     heard_at: Millis,
     /// Last time it got further, or had nothing to get further with.
-    progress_at: Millis,
+    advanced_at: Millis,
     /// Latest round it has answered.
     pub(super) round: u64,
     /// Waited for on all new writes though not in sync yet (R4).
@@ -64,7 +64,7 @@ impl Progress {
             acked: 0,
             frames: Vec::new(),
             heard_at: now,
-            progress_at: now,
+            advanced_at: now,
             round: 0,
             joining: false,
             leaving_until: now,
@@ -105,10 +105,11 @@ impl Progress {
         let news = self.phase == Phase::Streaming
             && leader.commit > self.told_commit
             && self.acked + 1 >= self.next;
-        if frames.is_empty() && (due || news || self.answer_due) {
-            if let Some(previous) = log.head(self.next - 1) {
-                frames.push(self.append(leader, previous, Vec::new()));
-            }
+        if frames.is_empty()
+            && (due || news || self.answer_due)
+            && let Some(previous) = log.head(self.next - 1)
+        {
+            frames.push(self.append(leader, previous, Vec::new()));
         }
         if !frames.is_empty() {
             self.sent_at = now;
@@ -155,7 +156,7 @@ impl Progress {
             self.next = matched + 1;
         }
         if durable > self.acked || durable + 1 >= self.next {
-            self.progress_at = now;
+            self.advanced_at = now;
         }
         self.acked = self.acked.max(durable);
         self.frames.retain(|end| *end > matched);
@@ -176,7 +177,7 @@ impl Progress {
     /// Whether it answers, and gets on with what it was sent: its disk may hang while its
     /// process answers, so that is given twice the time.
     pub(super) fn is_live(&self, now: Millis, within: Millis) -> bool {
-        now - self.heard_at <= within && now - self.progress_at <= 2 * within
+        now - self.heard_at <= within && now - self.advanced_at <= 2 * within
     }
 
     /// Do not wait for the next heartbeat to tell it something.
@@ -196,7 +197,7 @@ impl Progress {
 
     /// Whether it has answered for nothing sent for `within`.
     pub(super) fn is_stuck(&self, now: Millis, within: Millis) -> bool {
-        self.acked + 1 < self.next && now - self.progress_at > within
+        self.acked + 1 < self.next && now - self.advanced_at > within
     }
 
     /// Nothing was answered for long: what was sent may be lost.

@@ -27,7 +27,7 @@ impl Contents {
 
 /// One replica's disk: what is synced, what the process sees, and the writes between the two.
 #[derive(Debug, Clone, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     synced: Contents,
     visible: Contents,
     pending: VecDeque<Persist>,
@@ -35,13 +35,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn write(&mut self, write: Persist) {
+    pub(crate) fn write(&mut self, write: Persist) {
         self.visible.write(&write);
         self.pending.push_back(write);
     }
 
     /// Sync the oldest pending writes, at most `count`; the last one's ticket.
-    pub fn sync(&mut self, count: usize) -> Option<Ticket> {
+    pub(crate) fn sync(&mut self, count: usize) -> Option<Ticket> {
         let mut ticket = None;
         for _ in 0..count {
             let Some(write) = self.pending.pop_front() else {
@@ -53,23 +53,23 @@ impl Disk {
         ticket
     }
 
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 
-    pub fn apply(&mut self, index: Index) {
+    pub(crate) fn apply(&mut self, index: Index) {
         self.applied = self.applied.max(index);
     }
 
     /// The power fails: unsynced writes are gone, and so is what was applied beyond the log
     /// (applied entries are replayed from it).
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.pending.clear();
         self.visible = self.synced.clone();
         self.applied = self.applied.min(self.last().index);
     }
 
-    pub fn restored(&self) -> Restored {
+    pub(crate) fn restored(&self) -> Restored {
         Restored {
             incarnation: self.synced.incarnation,
             promised_epoch: self.synced.promised_epoch,
@@ -78,13 +78,13 @@ impl Disk {
         }
     }
 
-    pub fn synced_entry(&self, index: Index) -> Option<&SharedEntry> {
+    pub(crate) fn synced_entry(&self, index: Index) -> Option<&SharedEntry> {
         self.synced
             .entries
             .get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 
-    pub fn entry(&self, index: Index) -> Option<&SharedEntry> {
+    pub(crate) fn entry(&self, index: Index) -> Option<&SharedEntry> {
         self.visible
             .entries
             .get(usize::try_from(index).ok()?.checked_sub(1)?)

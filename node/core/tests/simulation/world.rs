@@ -19,7 +19,7 @@ const QUIET: u64 = 20_000;
 const TICK: u64 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     Undisturbed,
     TwoReplicas,
     ThreeReplicas,
@@ -28,7 +28,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Undisturbed,
         Self::TwoReplicas,
         Self::ThreeReplicas,
@@ -101,7 +101,7 @@ struct Node {
     commit: Index,
 }
 
-pub struct World {
+pub(crate) struct World {
     scenario: Scenario,
     dice: Dice,
     now: u64,
@@ -127,7 +127,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn run(scenario: Scenario, seed: u64) -> Self {
+    pub(crate) fn run(scenario: Scenario, seed: u64) -> Self {
         let mut world = Self::new(scenario, seed);
         while world.now < DURATION && world.violation.is_none() {
             world.advance();
@@ -450,7 +450,7 @@ impl World {
                     self.schedule(index, delay, Event::Synced);
                 }
             }
-            Effect::Send { to, pod, message } => self.send(index, to, &pod, message),
+            Effect::Send { to, pod, message } => self.send(index, to, &pod, &message),
             Effect::ReadRegister => {
                 let delay = self.dice.below(200);
                 self.schedule(index, delay, Event::Read);
@@ -508,7 +508,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: ReplicaId, pod: &str, message: Message) {
+    fn send(&mut self, from: usize, to: ReplicaId, pod: &str, message: &Message) {
         let Some(target) = self.nodes.iter().position(|node| node.pod == pod) else {
             return;
         };
@@ -571,7 +571,7 @@ impl World {
         }
         if answered && self.nodes[index].process == process {
             let outcome = if applied {
-                ChangeOutcome::Applied(self.register.clone())
+                ChangeOutcome::Applied(Box::new(self.register.clone()))
             } else {
                 ChangeOutcome::NotKnownApplied
             };
@@ -632,10 +632,10 @@ impl World {
                     self.nodes[index].pod
                 ));
             };
-            if let Some((_, known)) = self.acknowledged.get(&place) {
-                if known.head != entry.head {
-                    return self.violate(format!("two values committed at {place}"));
-                }
+            if let Some((_, known)) = self.acknowledged.get(&place)
+                && known.head != entry.head
+            {
+                return self.violate(format!("two values committed at {place}"));
             }
             if self.nodes[index].proposals.remove(&place).is_some() {
                 self.acknowledge(index, place, epoch, entry);
@@ -723,23 +723,23 @@ impl World {
         }
     }
 
-    pub fn verdict(&self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), String> {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.len() as u64
     }
 
-    pub fn proposed(&self) -> u64 {
+    pub(crate) fn proposed(&self) -> u64 {
         self.payloads
     }
 
-    pub fn trace_hash(&self) -> u64 {
+    pub(crate) fn trace_hash(&self) -> u64 {
         self.hasher
     }
 
-    pub fn trace_tail(&self) -> String {
+    pub(crate) fn trace_tail(&self) -> String {
         let shown = std::env::var("PERCOLATE_TRACE")
             .ok()
             .and_then(|lines| lines.parse().ok())

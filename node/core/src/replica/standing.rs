@@ -1,0 +1,113 @@
+//! What a replica shows of itself, to readiness, metrics and people.
+
+use std::collections::BTreeSet;
+
+use super::{Replica, Role, Stranded};
+use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
+use crate::log::ReadLog;
+
+/// What a replica shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is to its tenant.
+    pub position: Position,
+    /// Highest epoch it has promised.
+    pub epoch: Epoch,
+    /// The history its disk belongs to.
+    pub incarnation: Option<Incarnation>,
+    /// Who leads, as far as it knows.
+    pub leader: Option<ReplicaId>,
+    /// The leader's pod.
+    pub leader_pod: Option<String>,
+    /// The in-sync set of the register version it holds.
+    pub in_sync: BTreeSet<ReplicaId>,
+    /// Highest index it knows to be committed.
+    pub commit: Index,
+    /// Highest index it knows the leader to have.
+    pub leader_last: Index,
+    /// Whether it may serve: a leader with its start entry committed, or a follower that hears
+    /// its leader and has what the leader has committed.
+    pub serving: bool,
+}
+
+/// What a replica is to its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Does not know yet.
+    Joining,
+    /// Acknowledges writes.
+    Leader,
+    /// In sync with a leader.
+    Follower,
+    /// Catching up with a leader.
+    Learner,
+    /// Stands aside.
+    Stranded(Stranded),
+}
+
+impl Replica {
+    /// The history this disk belongs to.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+            .or_else(|| self.register().map(|register| register.incarnation))
+    }
+
+    /// Whether this replica may have something to say to `replica`.
+    pub fn knows(&self, replica: ReplicaId) -> bool {
+        let follows =
+            matches!(&self.role, Role::Leader(leader) if leader.followers.contains_key(&replica));
+        follows
+            || self
+                .register()
+                .is_some_and(|register| register.pod_of(replica).is_some())
+    }
+
+    /// What this replica shows of itself now.
+    pub fn standing(&self, log: &impl ReadLog) -> Standing {
+        let in_sync = self
+            .register()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
+        let (position, leader, leader_last, serving) = match &self.role {
+            Role::Leader(leader) => (
+                Position::Leader,
+                Some(self.config.replica),
+                log.last().index,
+                self.commit >= leader.start,
+            ),
+            Role::Stranded(reason) => (Position::Stranded(*reason), None, 0, false),
+            Role::Follower(follower) => {
+                let heard = follower.hears_leader(self.now, self.config.timing.takeover_after);
+                let position = match (follower.leader, in_sync.contains(&self.config.replica)) {
+                    (None, _) => Position::Joining,
+                    (Some(_), true) => Position::Follower,
+                    (Some(_), false) => Position::Learner,
+                };
+                let caught_up =
+                    position == Position::Follower || self.commit >= follower.leader_commit;
+                let serving = heard && caught_up && follower.matched_index().is_some();
+                (position, follower.leader, follower.leader_last, serving)
+            }
+        };
+        let leader_pod = match leader {
+            Some(leader) if leader == self.config.replica => Some(self.config.pod.clone()),
+            Some(leader) => self
+                .register()
+                .and_then(|register| register.pod_of(leader))
+                .map(str::to_owned),
+            None => None,
+        };
+        let incarnation = self.incarnation;
+        Standing {
+            position,
+            epoch: self.promised,
+            incarnation,
+            leader,
+            leader_pod,
+            in_sync,
+            commit: self.commit,
+            leader_last,
+            serving,
+        }
+    }
+}
