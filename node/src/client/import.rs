@@ -49,9 +49,11 @@ pub(super) struct Counts {
 
 /// The summary.
 #[derive(Debug, Serialize)]
-struct Summary {
+pub(super) struct Summary {
+    /// What was written.
     #[serde(flatten)]
-    counts: Counts,
+    pub(super) counts: Counts,
+    /// What was left out.
     skipped: Skipped,
 }
 
@@ -59,24 +61,25 @@ pub(super) async fn run(arguments: Import) -> Result<(), ClientError> {
     let printer = Printer {
         format: arguments.connection.output,
     };
-    let api = Arc::new(Api::new(&arguments.connection)?);
-    let source = Source::open(&arguments.source, &arguments.prefix, arguments.binary)?;
-    let progress = Arc::new(Progress::new(
-        source.total_bytes(),
-        arguments.connection.output == Format::Text,
-    ));
-    let summary = transfer(&api, source, &arguments, &progress).await;
-    progress.finish();
-    let summary = summary?;
+    let summary = bring_in(&arguments).await?;
     printer.show(&summary, Summary::text)?;
     let Counts { refused, .. } = summary.counts;
     if refused > 0 {
-        return Err(ClientError::Incomplete {
-            refused,
-            total: summary.counts.total(),
-        });
+        let total = summary.counts.total();
+        return Err(ClientError::Incomplete { refused, total });
     }
     Ok(())
+}
+
+/// The import without its summary's being shown.
+pub(super) async fn bring_in(arguments: &Import) -> Result<Summary, ClientError> {
+    let api = Arc::new(Api::new(&arguments.connection)?);
+    let source = Source::open(&arguments.source, &arguments.prefix, arguments.binary)?;
+    let wanted = arguments.connection.output == Format::Text;
+    let progress = Arc::new(Progress::new(source.total_bytes(), wanted));
+    let summary = transfer(&api, source, arguments, &progress).await;
+    progress.finish();
+    summary
 }
 
 async fn transfer(

@@ -69,7 +69,9 @@ pub struct HttpForwarder {
 
 impl HttpForwarder {
     /// Connects as `tls` says: it must trust the tenant's authority, and may follow its rotation.
-    pub fn new(tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
+    pub fn new(mut tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
+        // The one protocol this client speaks: the other end must not choose another.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT)

@@ -45,7 +45,6 @@ pub(super) async fn commit(
     key: Option<IdempotencyKey>,
     alone: bool,
 ) -> Result<Done, Failure> {
-    let key = key.map(|key| key.as_str().to_owned());
     let written = app.handle.write(operations, key).await?;
     match written.outcome {
         Outcome::Applied(results) => Ok(Done {
