@@ -1,16 +1,17 @@
-{{/* Names end in -operator so that tenants' objects in the same namespace never meet them; 63 is a label's limit. */}}
 {{- define "percolate.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Cut so that with "-operator" it stays within 63, a label's limit. */}}
 {{- define "percolate.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
-{{- else }}
 {{- $name := include "percolate.name" . }}
-{{- $base := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
-{{- printf "%s-operator" ($base | trunc 54 | trimSuffix "-") }}
+{{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- default $default .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
 {{- end }}
+
+{{/* The name of objects of kinds that tenants have too: a tenant called like the release must not meet them. */}}
+{{- define "percolate.operatorName" -}}
+{{- include "percolate.fullname" . }}-operator
 {{- end }}
 
 {{- define "percolate.selectorLabels" -}}
@@ -28,7 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{- define "percolate.serviceAccountName" -}}
-{{- default (ternary (include "percolate.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
+{{- default (ternary (include "percolate.operatorName" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}
 
 {{- define "percolate.image" -}}
