@@ -1,0 +1,141 @@
+//! A pod, reduced to what it does for its tenant and what hinders it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use percolate_crds::names;
+
+use super::Machine;
+
+/// Label the StatefulSet's controller puts on its pods.
+const REVISION_LABEL: &str = "controller-revision-hash";
+/// Restarts after which a container that waits is called crashing, not starting.
+const CRASHING_RESTARTS: i32 = 3;
+
+/// A pod of a tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uid: String,
+    /// Whether it says it can serve.
+    pub ready: bool,
+    /// Whether its container runs.
+    pub running: bool,
+    /// What hinders it.
+    pub trouble: Option<Trouble>,
+    /// Revision of the StatefulSet it was made from.
+    pub revision: Option<String>,
+    /// Value of the role label.
+    pub role: Option<String>,
+    /// The machine it is on.
+    pub machine: Machine,
+    /// Whether it is shutting down.
+    pub deleting: bool,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+}
+
+/// What hinders a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its image cannot be had.
+    Image {
+        /// What the kubelet says.
+        message: String,
+    },
+    /// Its container keeps ending.
+    Crashing {
+        /// How often it was started again.
+        restarts: i32,
+    },
+    /// No machine can take it.
+    Unschedulable {
+        /// Since when.
+        since: Timestamp,
+        /// What the scheduler says.
+        message: String,
+    },
+    /// The kubelet cannot make its container.
+    Container {
+        /// What the kubelet says.
+        message: String,
+    },
+}
+
+impl Pod {
+    /// Whether it can be counted on right now.
+    pub fn is_serving(&self) -> bool {
+        self.ready && !self.deleting && !self.machine.is_lost()
+    }
+
+    /// Reads a pod. `machine` is what is known of the node it names.
+    pub fn of(pod: &core::Pod, machine: Machine) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let label = |key: &str| {
+            pod.metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key).cloned())
+        };
+        let container = status.container_statuses.as_ref().and_then(|all| {
+            all.iter()
+                .find(|container| container.name == names::CONTAINER)
+        });
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            ready: condition(&status, "Ready").is_some_and(|ready| ready.status == "True"),
+            running: container
+                .and_then(|container| container.state.as_ref())
+                .is_some_and(|state| state.running.is_some()),
+            trouble: container
+                .and_then(container_trouble)
+                .or_else(|| unschedulable(&status)),
+            revision: label(REVISION_LABEL),
+            role: label(names::ROLE_LABEL),
+            machine,
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            created_at: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        }
+    }
+}
+
+fn condition<'a>(status: &'a core::PodStatus, type_: &str) -> Option<&'a core::PodCondition> {
+    status
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+fn container_trouble(container: &core::ContainerStatus) -> Option<Trouble> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let message = waiting.message.clone().unwrap_or_default();
+    match waiting.reason.as_deref()? {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+        | "ImageInspectError" | "RegistryUnavailable" => Some(Trouble::Image { message }),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some(Trouble::Container { message })
+        }
+        "CrashLoopBackOff" if container.restart_count >= CRASHING_RESTARTS => {
+            Some(Trouble::Crashing {
+                restarts: container.restart_count,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn unschedulable(status: &core::PodStatus) -> Option<Trouble> {
+    let scheduled = condition(status, "PodScheduled")?;
+    let refused =
+        scheduled.status == "False" && scheduled.reason.as_deref() == Some("Unschedulable");
+    refused.then(|| Trouble::Unschedulable {
+        since: scheduled
+            .last_transition_time
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        message: scheduled.message.clone().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,293 @@
+//! What people are told in which situation, and that nothing is told twice.
+
+use percolate_crds::{
+    conditions::{self, TABLE, TYPES},
+    replication::{Failover, FailoverReason},
+    tenant::{NodeState, TenantStatus},
+};
+
+use super::{Happening, happenings, invalid, status};
+use crate::controller::{
+    fixtures::{ago, delays, nothing, now, out_of_sync, settled, status as register, tenant},
+    observe::{Machine, Observed, StorageClass, Trouble},
+    plan::{Note, plan},
+};
+
+fn told(replicas: i32, observed: &Observed, previous: Option<&TenantStatus>) -> TenantStatus {
+    let tenant = tenant(replicas);
+    let plan = plan(&tenant, observed, &delays(), now());
+    status(&tenant, observed, &plan, None, previous, now())
+}
+
+/// `Status/Reason` of a condition.
+fn says(status: &TenantStatus, type_: &str) -> String {
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .unwrap();
+    format!("{}/{}", condition.status, condition.reason)
+}
+
+#[test]
+fn each_situation_has_its_conditions() {
+    type Change = fn(&mut Observed);
+    let cases: [(&str, i32, Change, [&str; 5]); 9] = [
+        (
+            "settled",
+            2,
+            |_| {},
+            ["True/Serving", "False/AsDesired", "False/AsDesired", "True/AllInSync", "True/VolumesBound"],
+        ),
+        (
+            "new",
+            2,
+            |world| *world = nothing(),
+            ["False/Starting", "True/Creating", "False/Progressing", "False/Starting", "False/VolumePending"],
+        ),
+        (
+            "stopped",
+            0,
+            |world| {
+                world.pods.clear();
+                world.stateful_set.as_mut().unwrap().replicas = 0;
+            },
+            ["False/Stopped", "False/AsDesired", "False/AsDesired", "True/Stopped", "True/VolumesBound"],
+        ),
+        (
+            "the leader is not ready",
+            2,
+            |world| world.pods.get_mut(&0).unwrap().ready = false,
+            ["False/NoLeader", "True/WaitingForPods", "False/Progressing", "True/AllInSync", "True/VolumesBound"],
+        ),
+        (
+            "a follower is behind",
+            2,
+            |world| out_of_sync(world, 1),
+            ["True/Degraded", "True/WaitingForPods", "False/Progressing", "False/CatchingUp", "True/VolumesBound"],
+        ),
+        (
+            "too few in sync",
+            3,
+            |world| {
+                out_of_sync(world, 1);
+                out_of_sync(world, 2);
+            },
+            ["False/BelowMinInSync", "True/WaitingForPods", "False/Progressing", "False/BelowMinInSync", "True/VolumesBound"],
+        ),
+        (
+            "nobody left who is in sync",
+            2,
+            |world| {
+                out_of_sync(world, 1);
+                world.pods.remove(&0);
+            },
+            ["False/NoInSyncReplica", "True/WaitingForPods", "False/Progressing", "False/CatchingUp", "True/VolumesBound"],
+        ),
+        (
+            "the register was emptied",
+            2,
+            |world| world.register.as_mut().unwrap().status = None,
+            ["False/NoInSyncReplica", "True/WaitingForPods", "True/NoInSyncReplica", "False/NoInSyncReplica", "True/VolumesBound"],
+        ),
+        (
+            "no image, no class",
+            2,
+            |world| {
+                world.claims.remove(&1);
+                world.storage_class = StorageClass::Missing;
+                let pod = world.pods.get_mut(&1).unwrap();
+                pod.ready = false;
+                pod.trouble = Some(Trouble::Image {
+                    message: "not found".to_owned(),
+                });
+            },
+            ["True/Degraded", "True/WaitingForPods", "True/ImagePullFailed", "True/AllInSync", "False/StorageClassNotFound"],
+        ),
+    ];
+    let types = [
+        conditions::READY,
+        conditions::RECONCILING,
+        conditions::STALLED,
+        conditions::REPLICATION_HEALTHY,
+        conditions::STORAGE_HEALTHY,
+    ];
+    let served = told(2, &settled(2), None);
+    for (name, replicas, change, expected) in cases {
+        let mut observed = settled(replicas.max(2));
+        change(&mut observed);
+        let previous = (name != "new").then_some(&served);
+        let status = told(replicas, &observed, previous);
+        assert_eq!(types.map(|type_| says(&status, type_)), expected, "{name}");
+    }
+}
+
+#[test]
+fn every_type_is_there_and_every_reason_is_documented_for_it() {
+    for observed in [nothing(), settled(2)] {
+        let status = told(2, &observed, None);
+        let types: Vec<&str> = status
+            .conditions
+            .iter()
+            .map(|condition| condition.type_.as_str())
+            .collect();
+        assert_eq!(types, TYPES);
+        for condition in &status.conditions {
+            let documented = TABLE.iter().any(|reason| {
+                reason.name == condition.reason
+                    && reason.status_on(&condition.type_) == Some(condition.status.as_str())
+            });
+            assert!(documented, "{} {}", condition.type_, condition.reason);
+        }
+    }
+}
+
+#[test]
+fn the_same_situation_is_told_in_the_same_bytes_later_too() {
+    let first = told(2, &settled(2), None);
+    let tenant = tenant(2);
+    let plan = plan(&tenant, &settled(2), &delays(), now());
+    let later = status(&tenant, &settled(2), &plan, None, Some(&first), ago(-500));
+    assert_eq!(later, first);
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_its_status_changes() {
+    let first = told(2, &settled(2), None);
+    let mut world = settled(2);
+    out_of_sync(&mut world, 1);
+    let tenant = tenant(2);
+    let plan = plan(&tenant, &world, &delays(), now());
+    let later = status(&tenant, &world, &plan, None, Some(&first), ago(-60));
+    let time = |status: &TenantStatus, type_: &str| {
+        let mut all = status.conditions.iter();
+        let found = all.find(|condition| condition.type_ == type_).unwrap();
+        found.last_transition_time.0
+    };
+    assert_eq!(time(&later, conditions::READY), now(), "still True");
+    assert_eq!(time(&later, conditions::REPLICATION_HEALTHY), ago(-60));
+}
+
+#[test]
+fn a_new_tenant_is_ready_only_when_all_of_it_is_and_later_as_long_as_it_serves() {
+    let mut world = settled(2);
+    out_of_sync(&mut world, 1);
+    let starting = told(2, &world, None);
+    assert_eq!(says(&starting, conditions::READY), "False/Starting");
+    let served = told(2, &settled(2), Some(&starting));
+    assert_eq!(says(&served, conditions::READY), "True/Serving");
+    let degraded = told(2, &world, Some(&served));
+    assert_eq!(says(&degraded, conditions::READY), "True/Degraded");
+}
+
+#[test]
+fn a_suspended_tenant_says_so_and_nothing_of_work() {
+    let mut tenant = tenant(3);
+    tenant.suspend = true;
+    let observed = settled(2);
+    let plan = plan(&tenant, &observed, &delays(), now());
+    let status = status(&tenant, &observed, &plan, None, None, now());
+    assert_eq!(says(&status, conditions::SUSPENDED), "True/SuspendedBySpec");
+    assert_eq!(says(&status, conditions::RECONCILING), "False/SuspendedBySpec");
+}
+
+#[test]
+fn a_failure_shows_as_the_condition_of_its_reason() {
+    for (reason, type_) in [
+        (conditions::RETRYING, conditions::RECONCILING),
+        (conditions::NAME_TAKEN, conditions::STALLED),
+        (conditions::FORBIDDEN, conditions::STALLED),
+    ] {
+        let tenant = tenant(2);
+        let observed = settled(2);
+        let plan = plan(&tenant, &observed, &delays(), now());
+        let note = Note::new(reason, "it failed");
+        let status = status(&tenant, &observed, &plan, Some(&note), None, now());
+        assert_eq!(says(&status, type_), format!("True/{}", reason.name));
+    }
+    let note = Note::new(conditions::INVALID_SPEC, "it is wrong");
+    let served = told(2, &settled(2), None);
+    let status = invalid(7, &note, Some(&served), now());
+    assert_eq!(says(&status, conditions::STALLED), "True/InvalidSpec");
+    assert_eq!(says(&status, conditions::READY), "True/Serving");
+    assert_eq!(status.observed_generation, Some(7));
+}
+
+#[test]
+fn pods_are_listed_with_their_state() {
+    let mut world = settled(3);
+    world.pods.get_mut(&0).unwrap().machine = Machine::Answering {
+        zone: Some("north".to_owned()),
+    };
+    world.pods.get_mut(&1).unwrap().machine = Machine::Silent { since: ago(1) };
+    world.pods.get_mut(&2).unwrap().deleting = true;
+    let status = told(3, &world, None);
+    let listed: Vec<(NodeState, Option<&str>)> = status
+        .nodes
+        .iter()
+        .map(|node| (node.state, node.zone.as_deref()))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            (NodeState::Ready, Some("north")),
+            (NodeState::Lost, None),
+            (NodeState::Terminating, None)
+        ]
+    );
+    assert_eq!(status.ready_of_desired.as_deref(), Some("1/3"));
+    assert_eq!(status.nodes[0].replica_id.as_deref(), Some("replica-0"));
+}
+
+#[test]
+fn changes_become_events_and_what_stays_does_not() {
+    let reasons = |events: Vec<Happening>| -> Vec<(String, bool)> {
+        events
+            .into_iter()
+            .map(|event| (event.reason, event.warning))
+            .collect()
+    };
+    let starting = told(2, &nothing(), None);
+    assert_eq!(
+        reasons(happenings(None, &starting)),
+        [("Starting".to_owned(), false)]
+    );
+    let mut led = settled(2);
+    let failover = |epoch, reason| Failover {
+        from: None,
+        to: "replica-0".to_owned(),
+        from_pod: Some("acme-1".to_owned()),
+        to_pod: "acme-0".to_owned(),
+        epoch,
+        reason,
+        detected_at: None,
+        promoted_at: None,
+        promoted_index: None,
+    };
+    register(&mut led).last_failover = Some(failover(1, FailoverReason::Bootstrapped));
+    let served = told(2, &led, Some(&starting));
+    assert_eq!(
+        reasons(happenings(Some(&starting), &served)),
+        [("Bootstrapped".to_owned(), false), ("Ready".to_owned(), false)]
+    );
+    assert_eq!(reasons(happenings(Some(&served), &served)), []);
+
+    register(&mut led).epoch = 2;
+    register(&mut led).last_failover = Some(failover(2, FailoverReason::LeaderLost));
+    let degraded = {
+        out_of_sync(&mut led, 1);
+        told(2, &led, Some(&served))
+    };
+    assert_eq!(
+        reasons(happenings(Some(&served), &degraded)),
+        [("LeaderLost".to_owned(), true)],
+        "still ready, with another reason: no event for that"
+    );
+    let mut down = led.clone();
+    down.pods.get_mut(&0).unwrap().ready = false;
+    let down = told(2, &down, Some(&degraded));
+    assert_eq!(
+        reasons(happenings(Some(&degraded), &down)),
+        [("NoLeader".to_owned(), true)]
+    );
+}
