@@ -101,6 +101,11 @@ pub fn find_archive(image: &str) -> Result<PathBuf> {
     bail!("{image} is neither an image archive nor an image that `percolate-e2e image build` made");
 }
 
+/// Where cargo puts a program of ours.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(programs_directory()?.join(name))
+}
+
 fn pack(programs: &Path, image_name: &str, program: &str) -> Result<BuiltImage> {
     step(&format!("{image_name} is packed"), || {
         let base = rootfs::base()?;

@@ -3,16 +3,28 @@
 //!
 //! ```text
 //! programs (go build, cached) ─┐
-//! image (Debian packages)     ─┼─► cluster::Cluster ──► kubeconfig, faults, audit counts ──► stories
-//! prerequisites (apt-get)     ─┘
+//! image (Debian packages)     ─┼─► cluster::Cluster ─► install::Installation ─► tenant::Tenant ─► stories
+//! prerequisites (apt-get)     ─┘      faults, audit         chart, kubectl       watched, scaled   demo
+//!                                                        api ─► load ─► history, gaps
 //! ```
 //!
-//! Everything here is blocking: it starts processes and waits for them. Stories that run under
-//! tokio call it through `spawn_blocking`.
+//! What is done to machines (`cluster`, `image`, `programs`) is blocking: it starts processes and waits
+//! for them. What talks to Kubernetes and to tenants is asynchronous and calls the former through
+//! `spawn_blocking`.
 
+pub mod api;
 pub mod cluster;
 pub mod command;
+mod digest;
+pub mod demo;
+pub mod forward;
+pub mod gaps;
+pub mod history;
 pub mod image;
+pub mod install;
+pub mod load;
 pub mod prerequisites;
 pub mod programs;
 pub mod progress;
+pub mod story;
+pub mod tenant;

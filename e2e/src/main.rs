@@ -1,7 +1,7 @@
-//! `percolate-e2e`: brings up a local Kubernetes, makes images, loads them.
+//! `percolate-e2e`: brings up a local Kubernetes, makes images, loads them, plays the demo.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use percolate_e2e::cluster::{Cluster, existing_kubeconfig};
 use percolate_e2e::programs::{Addons, Kubernetes, helm};
 use percolate_e2e::progress::say;
-use percolate_e2e::{image, prerequisites};
+use percolate_e2e::{demo, image, prerequisites};
 
 /// A real Kubernetes on this machine, images for it, and the demonstration.
 #[derive(Parser)]
@@ -29,6 +29,11 @@ enum Action {
     /// Images without a container engine
     #[command(subcommand)]
     Image(ImageAction),
+    /// A tenant's life: applied, filled, read, killed, failed over, scaled
+    Demo {
+        /// Folder of documents to import; default: the repository's Markdown
+        folder: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -81,6 +86,9 @@ fn run(action: Action) -> Result<()> {
             Some(kubeconfig) => existing_cluster(&action, &kubeconfig),
             None => local_cluster(&action),
         },
+        Action::Demo { folder } => tokio::runtime::Runtime::new()
+            .context("cannot start the runtime")?
+            .block_on(demo::run_demo(folder.as_deref())),
         Action::Image(ImageAction::Build { no_compile }) => {
             let images = image::build(!no_compile)?;
             print(&format!(

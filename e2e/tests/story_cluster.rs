@@ -2,6 +2,8 @@
 //! faults that do what they say and can be undone. Needs the local cluster; a cluster of the user's
 //! has no faults to offer.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,11 +13,11 @@ use percolate_e2e::command::{run, succeeds, wait_until};
 const NAMESPACE: &str = "story-cluster";
 /// Longer than the grace that the controller manager gives a silent node.
 const NOTICE: Duration = Duration::from_secs(90);
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(500);
 
 /// Three pods, one per node, that say their name to whoever connects, and count their starts on disk.
-const PODS: &str = r#"
+const PODS: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: story-cluster}
@@ -52,7 +54,7 @@ spec:
   volumeClaimTemplates:
   - metadata: {name: data}
     spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
-"#;
+";
 
 #[test]
 fn nodes_are_separate_machines_and_faults_are_real() {

@@ -148,6 +148,8 @@ pub(super) fn kubelet(node: Node, node_dir: &Path, authority: &Path) -> String {
         "enforceNodeAllocatable": [],
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
+        // Stories kill one container twenty times: at the default it would then stay away for minutes.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         "nodeLeaseDurationSeconds": NODE_LEASE_SECONDS,
         "podLogsDir": node_dir.join("pod-logs"),
         "volumePluginDir": node_dir.join("volume-plugins"),
@@ -173,7 +175,7 @@ pub(super) fn kube_proxy(node: Node, kubeconfig: &Path) -> String {
 }
 
 /// Names of Services and pods; every other name does not exist, because nothing leaves the machine.
-/// In a block of its own: within one, CoreDNS asks `template` before `kubernetes`, whatever the order.
+/// In a block of its own: within one, `CoreDNS` asks `template` before `kubernetes`, whatever the order.
 /// Nothing is cached: a pod that came back with another address is found at once.
 pub(super) fn corefile(kubeconfig: &Path) -> String {
     format!(
@@ -262,7 +264,7 @@ pub(super) const LOCAL_PATH_NAMESPACE: &str = "local-path-storage";
 pub(super) const LOCAL_PATH_SERVICE_ACCOUNT: &str = "local-path-provisioner";
 /// Holds the scripts those pods run.
 pub(super) const LOCAL_PATH_CONFIG: &str = "local-path-config";
-/// The name that the StorageClass refers to.
+/// The name that the `StorageClass` refers to.
 pub(super) const LOCAL_PATH_PROVISIONER: &str = "rancher.io/local-path";
 
 fn pretty(value: &Value) -> String {
