@@ -7,7 +7,7 @@
 //!
 //! Each node has its own network namespace, containerd, kubelet, kube-proxy and disk for volumes, so
 //! that losing one is real; control plane, DNS and provisioner run on the host. The processes outlive
-//! the command; state lies in one directory (see [`layout`]). NetworkPolicies are stored and not
+//! the command; state lies in one directory (see [`layout`]). `NetworkPolicy` objects are stored and not
 //! enforced: the bridge plugin does not know them.
 //!
 //! This module does not touch a cluster that the user already has: see [`existing_kubeconfig`].
@@ -47,7 +47,7 @@ mod process;
 mod teardown;
 
 /// A node is ready as soon as its kubelet has looked around once.
-const NODES_READY_TIMEOUT: Duration = Duration::from_secs(120);
+const NODES_READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// Whether a cluster that should be up answers: more than a busy machine needs.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::layout::cache;
+use crate::digest;
 use crate::progress::{elapsed, say};
 
 /// The Kubernetes that the cluster runs.
@@ -143,20 +144,13 @@ fn sources(module: Module) -> PathBuf {
 }
 
 fn hash(module: Module, sources: &Path) -> Result<String> {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for file in ["go.mod", "go.sum"] {
+    let read = |file: &str| {
         let path = sources.join(file);
-        context
-            .update(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
-    }
-    context.update(module.linker_flags.as_bytes());
-    let hex: String = context
-        .finish()
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(hex[..HASH_DIGITS].to_owned())
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (manifest, sums) = (read("go.mod")?, read("go.sum")?);
+    let digest = digest::of_pieces([&manifest[..], &sums, module.linker_flags.as_bytes()]);
+    Ok(digest[..HASH_DIGITS].to_owned())
 }
 
 /// Builds into a directory of its own and renames it at the end: an interrupted build leaves no half.

@@ -1,4 +1,4 @@
-//! What a cluster needs besides Kubernetes: names (CoreDNS) and volumes (local-path-provisioner).
+//! What a cluster needs besides Kubernetes: names (`CoreDNS`) and volumes (local-path-provisioner).
 //!
 //! Both run on the host, beside the control plane: no fault done to a node takes them away, and
 //! nothing has to be pulled from a registry.

@@ -81,9 +81,9 @@ impl Authority {
             &keys.join(SERVICE_ACCOUNT_PUBLIC_KEY),
             &service_account.public_key_pem(),
         )?;
-        authority.write_pair(&keys, SERVER, SERVER_KEY, server()?)?;
+        authority.write_pair(&keys, SERVER, SERVER_KEY, &server()?)?;
         let kubelet_client = client("kube-apiserver-kubelet-client", Some("system:masters"));
-        authority.write_pair(&keys, KUBELET_CLIENT, KUBELET_CLIENT_KEY, kubelet_client)?;
+        authority.write_pair(&keys, KUBELET_CLIENT, KUBELET_CLIENT_KEY, &kubelet_client)?;
         for (file, user, group) in USERS {
             authority.write_kubeconfig(&layout.kubeconfig_of(file), user, group)?;
         }
@@ -119,9 +119,9 @@ impl Authority {
         keys: &Path,
         certificate_file: &str,
         key_file: &str,
-        params: CertificateParams,
+        params: &CertificateParams,
     ) -> Result<()> {
-        let (certificate, key) = self.sign(&params)?;
+        let (certificate, key) = self.sign(params)?;
         write_public(&keys.join(certificate_file), &certificate)?;
         write_secret(&keys.join(key_file), &key)
     }

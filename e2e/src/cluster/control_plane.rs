@@ -29,12 +29,12 @@ const ETCD_CLIENT: &str = "http://127.0.0.1:23790";
 const ETCD_PEER: &str = "http://127.0.0.1:23800";
 const PUBLIC_ADDRESS: Ipv4Addr = BRIDGE_ADDRESS;
 /// Two busy cores need some seconds for what an idle machine does in four.
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
 /// The audit log's files: enough for hours of a busy story, bounded on a developer's disk.
 const AUDIT_FILE_MB: &str = "50";
 const AUDIT_FILES: &str = "3";
-/// At the default of 20 requests a second five hundred StatefulSets take minutes to appear.
+/// At the default of 20 requests a second five hundred stateful sets take minutes to appear.
 const CONTROLLER_REQUESTS: &str = "200";
 const CONTROLLER_BURST: &str = "400";
 

@@ -20,7 +20,7 @@ use crate::command::run;
 use crate::programs::Kubernetes;
 
 /// An API server that was killed reads etcd anew before it is ready.
-const API_SERVER_RESTART: Duration = Duration::from_secs(60);
+const API_SERVER_RESTART: Duration = Duration::from_mins(1);
 
 /// The main process of a pod's container, as the host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,19 +5,17 @@
 //!
 //! [image layout]: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use aws_lc_rs::digest;
 use serde_json::{Value, json};
 
 use crate::command::{run, system};
+use crate::digest;
 
 /// Hex digits of a manifest's digest that make a tag.
 const TAG_DIGITS: usize = 12;
-const READ_BUFFER: usize = 1 << 20;
 
 /// A layer as a tar file that is named by its digest.
 #[derive(Debug, Clone)]
@@ -45,7 +43,7 @@ impl Layer {
             .arg("--directory")
             .arg(directory)
             .arg("."))?;
-        let digest = digest_of(packed.path())?;
+        let digest = digest::of_file(packed.path())?;
         let file = layers.join(&digest);
         packed.persist(&file)?;
         Self::open(file)
@@ -201,24 +199,8 @@ fn architecture() -> &'static str {
     }
 }
 
-fn digest_of(file: &Path) -> Result<String> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut file = File::open(file)?;
-    let mut buffer = vec![0; READ_BUFFER];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(context.finish().as_ref())),
-            count => context.update(&buffer[..count]),
-        }
-    }
-}
-
 fn hex_digest(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::of_pieces([bytes])
 }
 
 #[cfg(test)]
@@ -282,7 +264,7 @@ mod tests {
                 .join("blobs/sha256")
                 .join(digest.expect("a digest"));
             assert_eq!(
-                digest_of(&path).expect("readable"),
+                digest::of_file(&path).expect("readable"),
                 digest.expect("a digest")
             );
             assert_eq!(
