@@ -47,3 +47,6 @@ async fn carry_out(command: ClientCommand) -> Result<(), ClientError> {
         ClientCommand::Status(arguments) => reading::status(arguments).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

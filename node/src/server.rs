@@ -17,6 +17,8 @@ mod body;
 mod edges;
 mod encoding;
 mod entities;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod forward;
 pub mod headers;
 mod input;
@@ -183,3 +185,6 @@ async fn no_such_path() -> Failure {
 async fn no_such_method() -> Failure {
     Failure::method_not_allowed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,9 +166,10 @@ mod tests {
 
     fn write(arguments: &[&str]) -> Write {
         let arguments = ["percolate", "put"].iter().chain(arguments);
-        let Command::Client(ClientCommand::Put(put)) =
-            Cli::try_from_arguments(arguments).unwrap().command
-        else {
+        let Command::Client(command) = Cli::try_from_arguments(arguments).unwrap().command else {
+            panic!("not for a node")
+        };
+        let ClientCommand::Put(put) = *command else {
             panic!("not a put")
         };
         match put.item {

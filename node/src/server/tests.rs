@@ -1,0 +1,6 @@
+mod hostile;
+mod items;
+mod lists;
+mod relayed;
+mod replies;
+mod writes;

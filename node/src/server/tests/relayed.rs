@@ -1,0 +1,253 @@
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::super::fixture::{Behaviour, HISTORY, Network, Replica, quick_limits, request, with};
+use super::super::limits::Limits;
+use crate::tenant::{SessionToken, Unavailable};
+
+const LEADER: &str = "https://leader:8000";
+const DOCUMENT: &str = r#"{"content":"x"}"#;
+
+/// A leader, a follower that knows it, and the network between them.
+fn pair() -> (Replica, Replica, Network) {
+    let network = Network::default();
+    let leader = Replica::leader();
+    network.join(LEADER, &leader);
+    let follower = Replica::new(Behaviour::Lead, network.clone(), quick_limits());
+    follower.follow(LEADER);
+    (leader, follower, network)
+}
+
+#[tokio::test]
+async fn a_follower_passes_writes_to_the_leader() {
+    let (leader, follower, network) = pair();
+    let written = follower.put("/resources/a%2Fb", DOCUMENT).await;
+    assert_eq!(
+        (written.status, written.header("percolate-role")),
+        (StatusCode::CREATED, "leader"),
+        "{}",
+        written.detail()
+    );
+    assert_eq!(written.session().index, 1, "the session is the leader's");
+    assert_eq!(leader.get("/resources/a%2Fb").await.status, StatusCode::OK);
+    let seen = network.seen.lock().unwrap();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].contains_key("percolate-forwarded") && seen[0].contains_key("idempotency-key"));
+}
+
+#[tokio::test]
+async fn encodings_pass_through_a_follower() {
+    let (leader, follower, _network) = pair();
+    let long = format!(r#"{{"content":"{}"}}"#, "text ".repeat(1000));
+    let packed = zstd::bulk::compress(long.as_bytes(), 3).unwrap();
+    let mut write = with(
+        request("PUT", "/resources/r", ""),
+        "content-encoding",
+        "zstd",
+    );
+    *write.body_mut() = packed.into();
+    assert_eq!(follower.send(write).await.status, StatusCode::CREATED);
+    assert_eq!(
+        leader.get("/resources/r").await.json()["content"],
+        "text ".repeat(1000)
+    );
+    let linearizable = with(
+        request("GET", "/resources/r?consistency=linearizable", ""),
+        "accept-encoding",
+        "zstd",
+    );
+    let read = follower.send(linearizable).await;
+    assert_eq!(read.header("content-encoding"), "zstd");
+    assert!(
+        zstd::bulk::decompress(&read.body, 1 << 20)
+            .unwrap()
+            .starts_with(b"{"),
+        "packed once"
+    );
+}
+
+#[tokio::test]
+async fn a_request_goes_one_hop_only() {
+    let network = Network::default();
+    let (one, other) = ("https://one:8000", "https://other:8000");
+    let first = Replica::new(Behaviour::Lead, network.clone(), quick_limits());
+    let second = Replica::new(Behaviour::Lead, network.clone(), quick_limits());
+    first.follow(other);
+    second.follow(one);
+    network.join(one, &first);
+    network.join(other, &second);
+    let forwarded = with(
+        request("PUT", "/resources/r", DOCUMENT),
+        "percolate-forwarded",
+        "someone",
+    );
+    let refused = first.send(forwarded).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(
+        network.seen.lock().unwrap().len(),
+        0,
+        "it was not passed on"
+    );
+    let refused = first.put("/resources/r", DOCUMENT).await;
+    assert_eq!(refused.code(), "no_leader");
+    let seen = network.seen.lock().unwrap();
+    assert!(
+        seen.iter()
+            .all(|headers| headers["percolate-forwarded"] == seen[0]["percolate-forwarded"]),
+        "nor back again"
+    );
+}
+
+#[tokio::test]
+async fn a_write_waits_for_the_next_leader() {
+    let (_leader, follower, _network) = pair();
+    follower.follow("https://gone:8000");
+    let writing = follower.put("/resources/r", DOCUMENT);
+    let taking_over = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        follower.behave(Behaviour::Lead);
+    };
+    let (written, ()) = tokio::join!(writing, taking_over);
+    assert_eq!(written.status, StatusCode::CREATED, "{}", written.detail());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_written_once() {
+    let (leader, follower, network) = pair();
+    leader.put("/entities/e", r#"{"type":"t"}"#).await;
+    *network.lost_answers.lock().unwrap() = 1;
+    let written = follower.put("/resources/r", DOCUMENT).await;
+    assert_eq!(
+        (written.status, written.json()["effect"].as_str()),
+        (StatusCode::CREATED, Some("created"))
+    );
+    let seen = network.seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0]["idempotency-key"], seen[1]["idempotency-key"]);
+}
+
+#[tokio::test]
+async fn the_clients_own_key_is_passed_on() {
+    let (_leader, follower, network) = pair();
+    follower
+        .send(with(
+            request("PUT", "/resources/r", DOCUMENT),
+            "idempotency-key",
+            "mine",
+        ))
+        .await;
+    assert_eq!(network.seen.lock().unwrap()[0]["idempotency-key"], "mine");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_retried_only_under_a_key() {
+    let replica = Replica::leader();
+    replica.behave(Behaviour::Forget);
+    let unsure = replica.put("/resources/a", DOCUMENT).await;
+    assert_eq!(unsure.code(), "no_leader");
+    let writing = replica.send(with(
+        request("PUT", "/resources/b", DOCUMENT),
+        "idempotency-key",
+        "k",
+    ));
+    let settling = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        replica.behave(Behaviour::Lead);
+    };
+    let (written, ()) = tokio::join!(writing, settling);
+    assert_eq!(
+        (written.status, written.json()["effect"].as_str()),
+        (StatusCode::CREATED, Some("created"))
+    );
+}
+
+#[tokio::test]
+async fn without_a_leader_the_answer_comes_by_the_deadline() {
+    let (_leader, follower, _network) = pair();
+    follower.follow("https://gone:8000");
+    let begun = std::time::Instant::now();
+    let refused = follower.put("/resources/r", DOCUMENT).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
+    );
+    assert!(
+        begun.elapsed() < quick_limits().deadline * 3,
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_for_safety_is_passed_on_at_once() {
+    let (leader, follower, network) = pair();
+    leader.behave(Behaviour::Refuse(Unavailable::NotEnoughReplicas {
+        in_sync: 1,
+        min_in_sync: 2,
+    }));
+    let refused = follower.put("/resources/r", DOCUMENT).await;
+    assert_eq!(
+        (refused.code().as_str(), refused.header("retry-after")),
+        ("not_enough_replicas", "1")
+    );
+    assert_eq!(network.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn reads_that_this_replica_cannot_serve_are_served_by_the_leader() {
+    let network = Network::default();
+    let leader = Replica::leader();
+    network.join(LEADER, &leader);
+    // Long enough for the follower to find out that it does not catch up.
+    let limits = Limits {
+        deadline: Duration::from_secs(8),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network, limits);
+    follower.follow(LEADER);
+    leader.put("/resources/r", DOCUMENT).await;
+    assert_eq!(
+        follower.get("/resources/r").await.code(),
+        "not_found",
+        "no session, no promise"
+    );
+    assert_eq!(
+        follower
+            .get("/resources/r?consistency=linearizable")
+            .await
+            .status,
+        StatusCode::OK
+    );
+    let session = SessionToken {
+        incarnation: HISTORY,
+        epoch: 1,
+        index: 1,
+    }
+    .to_string();
+    let read = follower
+        .send(with(
+            request("GET", "/resources/r", ""),
+            "percolate-session",
+            &session,
+        ))
+        .await;
+    assert_eq!(
+        (read.status, read.header("percolate-role")),
+        (StatusCode::OK, "leader")
+    );
+    let local = with(
+        request("GET", "/resources/r?consistency=local", ""),
+        "percolate-session",
+        &session,
+    );
+    assert_eq!(
+        follower.send(local).await.code(),
+        "not_found",
+        "local asks nobody"
+    );
+}
