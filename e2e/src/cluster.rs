@@ -88,7 +88,7 @@ impl Cluster {
         Ok(Kubernetes::ready()?.kubectl(&self.kubeconfig()))
     }
 
-    /// Directory with `kubectl` and `helm` for a person's `PATH`.
+    /// Directory with `kubectl` of the cluster's version, for a person's `PATH`.
     pub fn programs(&self) -> PathBuf {
         self.layout.state().join("bin")
     }
