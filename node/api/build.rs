@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Maps are not used, but would have to be sorted: replicas are compared byte by byte.
     tonic_prost_build::configure()
         .btree_map(".")
+        .include_file("packages.rs")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -196,6 +196,6 @@ fn unique<K: Ord, V>(
 }
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests;

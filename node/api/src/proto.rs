@@ -1,12 +1,8 @@
-//! Generated code, one module per protobuf package.
+//! Generated code, one module per protobuf package: `data::v1` is `percolate.data.v1`.
 
 // Generated names and signatures are not ours to change.
 #![allow(clippy::pedantic, missing_docs, unreachable_pub)]
 
-/// `percolate.data.v1`: items, transactions and outcomes.
-pub mod data {
-    /// The first version.
-    pub mod v1 {
-        tonic::include_proto!("percolate.data.v1");
-    }
-}
+include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+
+pub use self::percolate::*;

@@ -138,15 +138,19 @@ pub enum LabelsPatch {
     /// These and no others.
     Replace(Vec<String>),
     /// Some more, some fewer.
-    #[serde(deny_unknown_fields)]
-    Change {
-        /// Labels to add.
-        #[serde(default)]
-        add: Vec<String>,
-        /// Labels to take off.
-        #[serde(default)]
-        remove: Vec<String>,
-    },
+    Change(LabelsChange),
+}
+
+/// Labels to add and to take off; others stay.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsChange {
+    /// Labels to add.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Labels to take off.
+    #[serde(default)]
+    pub remove: Vec<String>,
 }
 
 /// Body of `PUT /edges/{src}/{type}/{dst}`.
@@ -212,9 +216,9 @@ impl PatchEntityBody {
             labels: match self.labels {
                 None => PatchLabels::Keep,
                 Some(LabelsPatch::Replace(names)) => PatchLabels::Replace(labels(names)?),
-                Some(LabelsPatch::Change { add, remove }) => PatchLabels::Change {
-                    add: labels(add)?,
-                    remove: labels(remove)?,
+                Some(LabelsPatch::Change(change)) => PatchLabels::Change {
+                    add: labels(change.add)?,
+                    remove: labels(change.remove)?,
                 },
             },
         }))
