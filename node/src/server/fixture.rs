@@ -273,10 +273,10 @@ async fn drive(
         let behaviour = behaviour.lock().unwrap().clone();
         match (command, behaviour) {
             (Command::Write { reply, .. }, Behaviour::Refuse(unavailable)) => {
-                drop(reply.send(Err(unavailable)))
+                drop(reply.send(Err(unavailable)));
             }
             (Command::Confirm { reply }, Behaviour::Refuse(unavailable)) => {
-                drop(reply.send(Err(unavailable)))
+                drop(reply.send(Err(unavailable)));
             }
             (Command::Confirm { reply }, _) => drop(reply.send(Ok(last.index))),
             (Command::HandOver { reply }, _) => drop(reply.send(false)),
@@ -295,7 +295,7 @@ async fn drive(
                 last = entry.head;
                 let outcome = commit(&store, entry);
                 status.send_modify(|status| {
-                    (status.applied, status.committed) = (last.index, last.index)
+                    (status.applied, status.committed) = (last.index, last.index);
                 });
                 let token = SessionToken {
                     incarnation: HISTORY,

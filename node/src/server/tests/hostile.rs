@@ -8,113 +8,87 @@ use proptest::prelude::*;
 use super::super::fixture::{Behaviour, Network, Replica, TOKEN, quick_limits, request, with};
 use super::super::limits::Limits;
 
-#[tokio::test]
-async fn bodies_that_are_not_what_the_path_takes_are_refused_by_name() {
+/// Each body is a bad request for `path`, and the detail says why.
+async fn check_refused(method: &str, path: &str, bodies: &[(&str, &str)]) {
     let replica = Replica::leader();
-    let deep = format!(
-        r#"{{"type":"t","properties":{{"a":{}1{}}}}}"#,
-        "[".repeat(200),
-        "]".repeat(200)
-    );
-    let cases = [
-        ("/resources/r", "", "EOF"),
-        ("/resources/r", "{", "EOF"),
-        ("/resources/r", "[\"x\"]", "object"),
-        ("/resources/r", "null", "object"),
-        ("/resources/r", "{}", "content"),
-        ("/resources/r", r#"{"content":1}"#, "string"),
+    for (body, reason) in bodies {
+        let refused = replica.call(method, path, body).await;
+        let code = (refused.status, refused.code());
+        let bad_request = (StatusCode::BAD_REQUEST, "bad_request".to_owned());
+        assert_eq!(code, bad_request, "{path} {body}");
+        let detail = refused.detail();
+        assert!(detail.contains(reason), "{path} {body}: {detail}");
+    }
+    assert_eq!(replica.handle.store.applied().index, 0, "none was written");
+}
+
+#[tokio::test]
+async fn bodies_of_resources_are_read_strictly() {
+    let bodies = [
+        ("", "EOF"),
+        ("{", "EOF"),
+        ("[\"x\"]", "object"),
+        ("null", "object"),
+        ("{}", "content"),
+        (r#"{"content":1}"#, "string"),
+        (r#"{"content":"x","colour":"red"}"#, "colour"),
+        (r#"{"content":"x","content":"y"}"#, "content"),
         (
-            "/resources/r",
-            r#"{"content":"x","colour":"red"}"#,
-            "colour",
-        ),
-        (
-            "/resources/r",
-            r#"{"content":"x","content":"y"}"#,
-            "content",
-        ),
-        (
-            "/resources/r",
             r#"{"content":"x","content_base64":"eA=="}"#,
             "content_base64",
         ),
-        ("/resources/r", r#"{"content_base64":"%"}"#, "Base64"),
-        (
-            "/resources/r",
-            r#"{"content":"x","metadata":{"a":NaN}}"#,
-            "expected",
-        ),
-        (
-            "/resources/r",
-            r#"{"content":"x","metadata":{"a":1e400}}"#,
-            "out of range",
-        ),
-        (
-            "/resources/r",
-            r#"{"content":"x","metadata":{"":1}}"#,
-            "empty",
-        ),
-        ("/resources/r", r#"{"content":"\ud800"}"#, "hex escape"),
-        ("/resources/r", r#"{"content":"x"} trailing"#, "trailing"),
-        ("/entities/e", r#"{"properties":{}}"#, "type"),
-        ("/entities/e", &deep, "nested"),
-        ("/entities/e", r#"{"type":"a\u0000b"}"#, "control"),
-        ("/entities/e", r#"{"type":"t","labels":"x"}"#, "sequence"),
-        ("/moments/m", r#"{"content":"x"}"#, "timestamp"),
-        (
-            "/moments/m",
-            r#"{"content":"x","timestamp":"noon"}"#,
-            "noon",
-        ),
-        ("/moments/m", r#"{"content":"x","timestamp":-1}"#, "string"),
+        (r#"{"content_base64":"%"}"#, "Base64"),
+        (r#"{"content":"x","metadata":{"a":NaN}}"#, "expected"),
+        (r#"{"content":"x","metadata":{"a":1e400}}"#, "out of range"),
+        (r#"{"content":"x","metadata":{"":1}}"#, "empty"),
+        (r#"{"content":"\ud800"}"#, "hex escape"),
+        (r#"{"content":"x"} trailing"#, "trailing"),
     ];
-    for (path, body, reason) in cases {
-        let refused = replica.put(path, body).await;
-        assert_eq!(
-            (refused.status, refused.code().as_str()),
-            (StatusCode::BAD_REQUEST, "bad_request"),
-            "{path} {body}"
-        );
-        assert!(
-            refused.detail().contains(reason),
-            "{path} {body}: {}",
-            refused.detail()
-        );
-    }
-    let batches = [
+    check_refused("PUT", "/resources/r", &bodies).await;
+}
+
+#[tokio::test]
+async fn bodies_of_entities_and_moments_are_read_strictly() {
+    let (open, close) = ("[".repeat(200), "]".repeat(200));
+    let deep = format!(r#"{{"type":"t","properties":{{"a":{open}1{close}}}}}"#);
+    let entities = [
+        (r#"{"properties":{}}"#, "type"),
+        (deep.as_str(), "nested"),
+        (r#"{"type":"a\u0000b"}"#, "control"),
+        (r#"{"type":"t","labels":"x"}"#, "sequence"),
+    ];
+    check_refused("PUT", "/entities/e", &entities).await;
+    let moments = [
+        (r#"{"content":"x"}"#, "timestamp"),
+        (r#"{"content":"x","timestamp":"noon"}"#, "noon"),
+        (r#"{"content":"x","timestamp":-1}"#, "string"),
+    ];
+    check_refused("PUT", "/moments/m", &moments).await;
+}
+
+#[tokio::test]
+async fn operations_of_a_batch_are_refused_by_number_and_name() {
+    let operations = [
         (
-            r#"{"ops":[{"op":"put","kind":"resource","content":"x"}]}"#,
+            r#"{"op":"put","kind":"resource","content":"x"}"#,
             "operation 0",
         ),
-        (r#"{"ops":[{"op":"put","kind":"thing","id":"a"}]}"#, "thing"),
+        (r#"{"op":"put","kind":"thing","id":"a"}"#, "thing"),
         (
-            r#"{"ops":[{"op":"patch","kind":"edge","src":"a","type":"b","dst":"c"}]}"#,
+            r#"{"op":"patch","kind":"edge","src":"a","type":"b","dst":"c"}"#,
             "patched",
         ),
         (
-            r#"{"ops":[{"op":"delete","kind":"resource","id":"a","content":"x"}]}"#,
+            r#"{"op":"delete","kind":"resource","id":"a","content":"x"}"#,
             "content",
         ),
-        (
-            r#"{"ops":[{"op":"delete","kind":"resource","id":"../a"}]}"#,
-            "..",
-        ),
-        (r#"{"ops":[],"more":1}"#, "more"),
+        (r#"{"op":"delete","kind":"resource","id":"../a"}"#, ".."),
     ];
-    for (body, reason) in batches {
-        let refused = replica.call("POST", "/batch", body).await;
-        assert_eq!(refused.code(), "bad_request", "{body}");
-        assert!(
-            refused.detail().contains(reason),
-            "{body}: {}",
-            refused.detail()
-        );
+    for (operation, reason) in operations {
+        let body = format!(r#"{{"ops":[{operation}]}}"#);
+        check_refused("POST", "/batch", &[(&body, reason)]).await;
     }
-    assert_eq!(
-        replica.handle.store.applied().index,
-        0,
-        "none of them was written"
-    );
+    check_refused("POST", "/batch", &[(r#"{"ops":[],"more":1}"#, "more")]).await;
 }
 
 #[tokio::test]
