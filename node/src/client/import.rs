@@ -19,9 +19,11 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use futures::executor::block_on;
 use futures::future::try_join_all;
+use percolate_core::model::limits::MAX_ITEM_BYTES;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::lane::Lane;
 use self::progress::Progress;
@@ -33,6 +35,12 @@ use crate::cli::{Format, Import};
 
 /// Items read ahead for one lane: enough to fill its next batch while one is on the way.
 const READ_AHEAD: usize = 2 * batch::ITEMS;
+
+/// Bytes of items in memory, read ahead and on the way: a few of the largest items.
+const HELD_BYTES: usize = 4 * MAX_ITEM_BYTES;
+
+/// A record, and its share of [`HELD_BYTES`] until it is written.
+type Held = (Record, OwnedSemaphorePermit);
 
 /// What became of the items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -91,8 +99,16 @@ async fn transfer(
     let lanes = usize::from(arguments.in_flight);
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..lanes).map(|_| mpsc::channel(READ_AHEAD)).unzip();
-    let reading =
-        tokio::task::spawn_blocking(move || source.read(&mut |record| pass_on(&senders, record)));
+    let (finished, reading) = oneshot::channel();
+    let memory = Arc::new(Semaphore::new(HELD_BYTES));
+    // A thread of its own, left behind after a failure: it may be waiting for standard input, and
+    // the runtime would wait for a thread of its pool.
+    std::thread::spawn(move || {
+        let read = source.read(&mut |record| pass_on(&senders, &memory, record));
+        drop(senders);
+        // Nobody asks any more once a lane has failed.
+        let _ = finished.send(read);
+    });
     let writing = receivers.into_iter().map(|records| {
         Lane {
             api: Arc::clone(api),
@@ -108,9 +124,9 @@ async fn transfer(
         .fold(Counts::default(), Counts::plus);
     let read = reading
         .await
-        .map_err(|error| ClientError::usage(format!("reading failed: {error}")))??;
+        .map_err(|_| ClientError::usage("the reading thread broke"))??;
     let counts = counts.plus(Counts {
-        refused: read.malformed,
+        refused: read.refused,
         ..Counts::default()
     });
     Ok(Summary {
@@ -120,15 +136,19 @@ async fn transfer(
 }
 
 /// Items with the same id go through the same lane, so that the later one is written later.
-/// Tells whether anybody takes it.
-fn pass_on(lanes: &[mpsc::Sender<Record>], record: Record) -> bool {
+/// Waits for memory; tells whether anybody takes the record.
+fn pass_on(lanes: &[mpsc::Sender<Held>], memory: &Arc<Semaphore>, record: Record) -> bool {
+    let bytes = u32::try_from(record.bytes.min(HELD_BYTES)).unwrap_or(u32::MAX);
+    let Ok(share) = block_on(Arc::clone(memory).acquire_many_owned(bytes)) else {
+        return false;
+    };
     let mut hasher = DefaultHasher::new();
     record.key().hash(&mut hasher);
     let lane = hasher.finish() % lanes.len() as u64;
     usize::try_from(lane)
         .ok()
         .and_then(|lane| lanes.get(lane))
-        .is_some_and(|lane| lane.blocking_send(record).is_ok())
+        .is_some_and(|lane| lane.blocking_send((record, share)).is_ok())
 }
 
 impl Counts {

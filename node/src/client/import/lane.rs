@@ -19,7 +19,7 @@ use super::super::path;
 use super::batch::Batch;
 use super::progress::Progress;
 use super::source::Record;
-use super::{Counts, tell_refused};
+use super::{Counts, Held, tell_refused};
 
 /// Writes records in the order in which they come.
 pub(super) struct Lane {
@@ -33,18 +33,22 @@ impl Lane {
     /// Write all `records`.
     pub(super) async fn run(
         self,
-        mut records: mpsc::Receiver<Record>,
+        mut records: mpsc::Receiver<Held>,
     ) -> Result<Counts, ClientError> {
         let mut counts = Counts::default();
         let mut batch = Batch::default();
-        while let Some(record) = records.recv().await {
+        let mut shares = Vec::new();
+        while let Some((record, share)) = records.recv().await {
             if batch.is_full_for(&record) {
                 counts = counts.plus(self.write(std::mem::take(&mut batch)).await?);
+                shares.clear();
             }
             batch.push(record);
+            shares.push(share);
             // Who pipes line by line does not wait for a batch to fill.
             if records.is_empty() {
                 counts = counts.plus(self.write(std::mem::take(&mut batch)).await?);
+                shares.clear();
             }
         }
         if batch.is_empty() {

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use percolate_api::http::MAX_BODY_BYTES;
+use percolate_core::model::limits::MAX_ITEM_BYTES;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -12,7 +14,7 @@ use super::super::printer::note;
 use super::document;
 
 /// Longest line: what a node takes as a body.
-const LINE_BYTES: u64 = 16 * 1024 * 1024;
+const LINE_BYTES: u64 = MAX_BODY_BYTES as u64;
 
 /// One item to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +43,8 @@ pub(super) struct Skipped {
 pub(super) struct Findings {
     /// Left out on purpose.
     pub(super) skipped: Skipped,
-    /// Lines that are no items; each was named.
-    pub(super) malformed: usize,
+    /// Lines that are no items, files that are too large; each was named.
+    pub(super) refused: usize,
 }
 
 /// An opened source.
@@ -175,7 +177,14 @@ fn read_files(
     mut findings: Findings,
     take: &mut dyn FnMut(Record) -> bool,
 ) -> Result<Findings, ClientError> {
-    for Document { path, id, .. } in documents {
+    for Document { path, id, bytes } in documents {
+        if bytes > MAX_ITEM_BYTES as u64 {
+            findings.refused += 1;
+            note(&format!(
+                "refused {id}: it has {bytes} bytes, an item may have {MAX_ITEM_BYTES}"
+            ));
+            continue;
+        }
         let content = fs::read(&path).map_err(ClientError::file("read", &path))?;
         let bytes = content.len();
         let (member, content) = document::content(content);
@@ -240,7 +249,7 @@ fn read_lines(
                 }
             }
             Err(reason) => {
-                findings.malformed += 1;
+                findings.refused += 1;
                 note(&format!("refused {name}: {reason}"));
             }
         }
@@ -312,7 +321,7 @@ mod tests {
         let (records, findings) = read(Source::lines(io::Cursor::new(text), None));
         let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["line 1", "line 6"]);
-        assert_eq!(findings.malformed, 3);
+        assert_eq!(findings.refused, 3);
     }
 
     #[test]

@@ -150,6 +150,8 @@ async fn an_unknown_outcome_is_retried_only_under_a_key() {
     replica.behave(Behaviour::Forget);
     let unsure = replica.put("/resources/a", DOCUMENT).await;
     assert_eq!(unsure.code(), "no_leader");
+    let applied = replica.handle.store.applied().index;
+    assert_eq!(applied, 1, "nobody can tell two writes without a key apart");
     let writing = replica.send(with(
         request("PUT", "/resources/b", DOCUMENT),
         "idempotency-key",
