@@ -4,12 +4,31 @@ use std::error::Error;
 
 use super::*;
 
-fn entries(count: usize) -> (Fixture, Vec<SharedEntry>) {
+fn entries_of(size: usize, count: usize) -> (Fixture, Vec<SharedEntry>) {
     let mut fixture = Fixture::new();
     let entries = (0..count)
-        .map(|n| fixture.payload(vec![u8::try_from(n).unwrap(); 100]))
+        .map(|n| fixture.payload(vec![u8::try_from(n).unwrap(); size]))
         .collect();
     (fixture, entries)
+}
+
+fn appending<const N: usize>(entries: [Entry; N]) -> LogChange {
+    LogChange {
+        append: entries.map(Arc::new).into(),
+        ..LogChange::default()
+    }
+}
+
+fn cutting(after: Index) -> LogChange {
+    LogChange {
+        truncate_after: Some(after),
+        ..LogChange::default()
+    }
+}
+
+/// Entries of 100 bytes that are never applied.
+fn entries(count: usize) -> (Fixture, Vec<SharedEntry>) {
+    entries_of(100, count)
 }
 
 /// An error with its causes, as it would be logged.
@@ -119,32 +138,20 @@ fn a_cut_may_leave_nothing() {
 #[test]
 fn what_breaks_the_log_is_refused_and_so_is_everything_after_it() {
     type Refused = fn(&StoreError) -> bool;
-    let mut other = Fixture::new();
-    let foreign = Arc::new(Entry::after(
-        Head {
-            index: 3,
-            ..Head::default()
-        },
-        1,
-        Vec::new(),
-    ));
-    let unapplied = other.payload(Vec::new());
+    let before = Head {
+        index: 3,
+        ..Head::default()
+    };
     let cases: [(&str, LogChange, Refused); 4] = [
         (
             "a gap",
-            LogChange {
-                append: vec![foreign],
-                ..LogChange::default()
-            },
-            |e| matches!(e, StoreError::NotNext { index: 4, last: 3 }),
+            appending([Entry::after(before, 1, Vec::new())]),
+            |error| matches!(error, StoreError::NotNext { index: 4, last: 3 }),
         ),
         (
             "the past",
-            LogChange {
-                append: vec![unapplied],
-                ..LogChange::default()
-            },
-            |e| matches!(e, StoreError::NotNext { index: 1, last: 3 }),
+            appending([Entry::after(Head::default(), 1, Vec::new())]),
+            |error| matches!(error, StoreError::NotNext { index: 1, last: 3 }),
         ),
         (
             "a lower promise",
@@ -152,9 +159,9 @@ fn what_breaks_the_log_is_refused_and_so_is_everything_after_it() {
                 promise: Some(4),
                 ..LogChange::default()
             },
-            |e| {
+            |error| {
                 matches!(
-                    e,
+                    error,
                     StoreError::PromiseFalls {
                         epoch: 4,
                         promised: 5
@@ -162,53 +169,56 @@ fn what_breaks_the_log_is_refused_and_so_is_everything_after_it() {
                 )
             },
         ),
-        (
-            "a cut into the applied",
-            LogChange {
-                truncate_after: Some(1),
-                ..LogChange::default()
-            },
-            |e| {
-                matches!(
-                    e,
-                    StoreError::CutsApplied {
-                        after: 1,
-                        applied: 2
-                    }
-                )
-            },
-        ),
+        ("a cut into the applied", cutting(1), |error| {
+            matches!(
+                error,
+                StoreError::CutsApplied {
+                    after: 1,
+                    applied: 2
+                }
+            )
+        }),
     ];
     for (name, change, refused) in cases {
-        let mut fixture = Fixture::new();
-        let entries: Vec<_> = (0..3).map(|_| fixture.payload(Vec::new())).collect();
-        fixture
-            .store
-            .persist(&LogChange {
-                promise: Some(5),
-                append: entries.clone(),
-                ..LogChange::default()
-            })
-            .unwrap();
-        fixture.store.apply(&entries[..2]).unwrap();
-        let before = fixture.store.durable();
-        let error = fixture.store.persist(&change).unwrap_err();
-        assert!(refused(&error), "{name}: {error}");
-        let next = fixture.payload(Vec::new());
-        let after = fixture.store.persist(&LogChange {
-            append: vec![next],
+        let (fixture, entries) = entries_of(0, 3);
+        let promise = Some(5);
+        let change_before = LogChange {
+            promise,
+            append: entries,
             ..LogChange::default()
-        });
-        assert!(
-            matches!(after, Err(StoreError::Stopped)),
-            "{name}: {after:?}"
-        );
-        assert!(
-            matches!(fixture.store.apply(&entries[2..]), Err(StoreError::Stopped)),
-            "{name}"
-        );
-        assert_eq!(fixture.reopen().store.durable(), before, "{name}");
+        };
+        check_refused(name, fixture, &change_before, &change, refused);
     }
+}
+
+/// `change` is refused after `first`, of which two entries are applied; then so is everything.
+fn check_refused(
+    name: &str,
+    mut fixture: Fixture,
+    first: &LogChange,
+    change: &LogChange,
+    refused: fn(&StoreError) -> bool,
+) {
+    fixture.store.persist(first).unwrap();
+    fixture.store.apply(&first.append[..2]).unwrap();
+    let before = fixture.store.durable();
+    let error = fixture.store.persist(change).unwrap_err();
+    assert!(refused(&error), "{name}: {error}");
+    let next = fixture.payload(Vec::new());
+    let later = fixture.store.persist(&LogChange {
+        append: vec![next],
+        ..LogChange::default()
+    });
+    assert!(
+        matches!(later, Err(StoreError::Stopped)),
+        "{name}: {later:?}"
+    );
+    let applied = fixture.store.apply(&first.append[2..]);
+    assert!(
+        matches!(applied, Err(StoreError::Stopped)),
+        "{name}: {applied:?}"
+    );
+    assert_eq!(fixture.reopen().store.durable(), before, "{name}");
 }
 
 #[test]

@@ -86,65 +86,23 @@ fn filters_leave_out_what_was_not_asked_for() {
         put_entity("new", "1", &["x", "y"]),
         put_resource("doc", b"text"),
     ]);
-    let label = |label: &str| Some(Name::new(label).unwrap());
-    for (query, expected) in [
-        (
-            ListQuery {
-                label: label("x"),
-                ..query(Kind::Entity)
-            },
-            vec!["entity new", "entity old"],
-        ),
-        (
-            ListQuery {
-                label: label("y"),
-                ..query(Kind::Entity)
-            },
-            vec!["entity new"],
-        ),
-        (
-            ListQuery {
-                label: label("z"),
-                ..query(Kind::Entity)
-            },
-            vec![],
-        ),
-        (
-            ListQuery {
-                label: label("x"),
-                ..query(Kind::Resource)
-            },
-            vec![],
-        ),
-        (
-            ListQuery {
-                since,
-                ..query(Kind::Entity)
-            },
-            vec!["entity new"],
-        ),
-        (
-            ListQuery {
-                since,
-                label: label("x"),
-                ..query(Kind::Entity)
-            },
-            vec!["entity new"],
-        ),
-        (
-            ListQuery {
-                since,
-                ..query(Kind::Resource)
-            },
-            vec!["resource doc"],
-        ),
-    ] {
-        assert_eq!(
-            names(&fixture.store.list(&query).unwrap()),
-            expected,
-            "{query:?}"
-        );
-    }
+    let check = |kind, label: Option<&str>, since, expected: &[&str]| {
+        let label = label.map(|label| Name::new(label).unwrap());
+        let query = ListQuery {
+            label,
+            since,
+            ..query(kind)
+        };
+        let page = fixture.store.list(&query).unwrap();
+        assert_eq!(names(&page), expected, "{query:?}");
+    };
+    check(Kind::Entity, Some("x"), None, &["entity new", "entity old"]);
+    check(Kind::Entity, Some("y"), None, &["entity new"]);
+    check(Kind::Entity, Some("z"), None, &[]);
+    check(Kind::Resource, Some("x"), None, &[]);
+    check(Kind::Entity, None, since, &["entity new"]);
+    check(Kind::Entity, Some("x"), since, &["entity new"]);
+    check(Kind::Resource, None, since, &["resource doc"]);
 }
 
 #[test]
