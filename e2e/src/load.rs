@@ -49,19 +49,14 @@ pub struct Record {
     pub histories: Vec<History>,
     /// Tries that were not answered 2xx.
     pub failed_tries: usize,
-    clients: Vec<Position>,
+    /// The entities of each.
+    keys: Vec<Vec<String>>,
 }
 
 /// What a client knows at its end.
 struct Ended {
     history: History,
-    position: Position,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Position {
     keys: Vec<String>,
-    session: Option<String>,
 }
 
 impl Load {
@@ -126,12 +121,12 @@ impl Load {
         let mut record = Record {
             histories: Vec::new(),
             failed_tries: 0,
-            clients: Vec::new(),
+            keys: Vec::new(),
         };
         while let Some(ended) = self.writers.join_next().await {
             let ended = ended.context("a client panicked")?;
             record.histories.push(ended.history);
-            record.clients.push(ended.position);
+            record.keys.push(ended.keys);
         }
         record.failed_tries = self.failed.load(Ordering::Relaxed);
         Ok(record)
@@ -158,8 +153,8 @@ impl Record {
         let fence = answered(api, None, &fence).await?;
         let session = fence.session().map(str::to_owned);
         ensure!(session.is_some(), "an answer has no Percolate-Session");
-        for (history, client) in self.histories.iter_mut().zip(&self.clients) {
-            for key in &client.keys {
+        for (history, keys) in self.histories.iter_mut().zip(&self.keys) {
+            for key in keys {
                 for pod in api.pods() {
                     let request =
                         Request::get(format!("/entities/{key}")).with_session(session.as_deref());
@@ -252,10 +247,7 @@ impl Writer {
         }
         Ended {
             history: self.history,
-            position: Position {
-                keys: self.keys,
-                session: self.session,
-            },
+            keys: self.keys,
         }
     }
 
