@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use percolate_core::model::{ItemId, ItemKey, Kind};
+use percolate_core::model::{ItemId, ItemKey, Json, Kind};
 use percolate_core::operation::{Action, Operation, Precondition};
 use percolate_core::version::{ActorId, Dot, VectorClock};
 use proptest::prelude::*;
@@ -36,7 +36,9 @@ proptest! {
             prop_assert_eq!(view.is_none(), item.is_deleted());
             let Some(view) = view else { continue };
             let text = serde_json::to_string(&view).expect("JSON");
-            let read: ItemView = serde_json::from_str(&text).expect("its own JSON");
+            // Not by `serde_json` itself, which is not exact about doubles.
+            let value = Json::parse(&text).expect("JSON");
+            let read: ItemView = serde_json::from_value(value.into()).expect("its own JSON");
             prop_assert_eq!(&read, &view);
             let precondition = parse_if_match(&view.meta().etag).expect("its own etag");
             prop_assert_eq!(precondition, Precondition::Version(item.version().clone()));

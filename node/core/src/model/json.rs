@@ -1,5 +1,7 @@
 //! JSON values in one canonical form, so that equal values have equal bytes and hashes everywhere.
 
+mod reader;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,27 +10,44 @@ use thiserror::Error;
 
 use super::limits::MAX_JSON_DEPTH;
 
-/// A JSON value of limited depth. Keys of objects are sorted by their bytes; its text has no spaces.
+/// A JSON value of limited depth. Keys of objects are sorted by their bytes; its text has no spaces,
+/// and reads back as the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct Json(Value);
 
 /// Why a value or text cannot be kept.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidJson {
     /// Arrays and objects within one another.
-    #[error("value is nested deeper than {MAX_JSON_DEPTH} levels")]
+    #[error("JSON is nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
-    /// Not JSON, or a number that no double holds.
-    #[error("value is not JSON")]
-    Syntax(#[source] serde_json::Error),
+    /// Not JSON.
+    #[error("JSON has something other than {expected} at byte {at}")]
+    Syntax {
+        /// What should be there.
+        expected: &'static str,
+        /// Where.
+        at: usize,
+    },
+    /// An object names a key twice.
+    #[error("JSON has an object that names the key at byte {at} a second time")]
+    RepeatedKey {
+        /// Where the second one is.
+        at: usize,
+    },
+    /// A number that no double holds.
+    #[error("JSON has a number at byte {at} that is out of range")]
+    NumberRange {
+        /// Where.
+        at: usize,
+    },
 }
 
 impl Json {
     /// Reads a text, canonical or not.
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
-        let value: Value = serde_json::from_str(text).map_err(InvalidJson::Syntax)?;
-        Self::try_from(value)
+        canonical(reader::read(text, MAX_JSON_DEPTH)?, MAX_JSON_DEPTH).map(Self)
     }
 
     /// The value.
