@@ -109,9 +109,10 @@ impl KubernetesRegister {
             last_failover,
             ..convert::status(&register)
         });
+        let parameters = PostParams::default();
         let change = self
             .calls
-            .replace_status(&self.name, &PostParams::default(), &object);
+            .replace_status(&self.name, &parameters, &object);
         match tokio::time::timeout(ANSWER_WITHIN, change).await {
             Ok(Ok(changed)) => self
                 .view(changed)
