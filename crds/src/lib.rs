@@ -10,6 +10,11 @@
 //! types and reasons, and the names of a tenant's objects. Deliberately not here: any client, any
 //! clock, any decision. A field is in a schema only once something acts on it.
 
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct, with its visibility, inside a function"
+)]
+
 pub mod conditions;
 pub mod duration;
 pub mod names;

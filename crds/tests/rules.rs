@@ -66,37 +66,157 @@ fn manifests_that_cannot_work_are_refused_with_what_to_do() {
     for (case, change, expected) in [
         ("as it is", json!({}), ""),
         ("stopped", json!({"spec": {"replicas": 0}}), ""),
-        ("stopped, with a minimum", json!({"spec": {"replicas": 0, "replication": {"minInSync": 2}}}), ""),
-        ("longest id", json!({"spec": {"tenantId": "a".repeat(40)}}), ""),
+        (
+            "stopped, with a minimum",
+            json!({"spec": {"replicas": 0, "replication": {"minInSync": 2}}}),
+            "",
+        ),
+        (
+            "longest id",
+            json!({"spec": {"tenantId": "a".repeat(40)}}),
+            "",
+        ),
         ("id of digits", json!({"spec": {"tenantId": "42"}}), ""),
-        ("name with a dot", json!({"metadata": {"name": "a.b"}}), "choose another name"),
-        ("name with a digit first", json!({"metadata": {"name": "1a"}}), "start with a letter"),
-        ("name too long", json!({"metadata": {"name": "a".repeat(41)}}), "at most 40"),
-        ("id with a capital", json!({"spec": {"tenantId": "Acme"}}), "choose another id"),
-        ("id with a slash", json!({"spec": {"tenantId": "../etc"}}), "choose another id"),
-        ("id ending in a dash", json!({"spec": {"tenantId": "acme-"}}), "choose another id"),
-        ("empty id", json!({"spec": {"tenantId": ""}}), "choose another id"),
-        ("negative replicas", json!({"spec": {"replicas": -1}}), "choose a number in that range"),
-        ("too many replicas", json!({"spec": {"replicas": 10}}), "choose a number in that range"),
-        ("minimum of none", json!({"spec": {"replication": {"minInSync": 0}}}), "between 1 and"),
-        ("minimum above replicas", json!({"spec": {"replication": {"minInSync": 3}}}), "lower minInSync or raise replicas"),
-        ("image with a space", json!({"spec": {"image": "a b"}}), "correct it, or leave it out"),
-        ("empty image", json!({"spec": {"image": ""}}), "correct it, or leave it out"),
-        ("image with tag and digest", json!({"spec": {"image": "ghcr.io/a/b:1@sha256:00"}}), ""),
-        ("size of nothing", json!({"spec": {"storage": {"size": "0"}}}), "above zero"),
-        ("negative size", json!({"spec": {"storage": {"size": "-1Gi"}}}), "above zero"),
-        ("size in words", json!({"spec": {"storage": {"size": "ten"}}}), "like 10Gi"),
-        ("heartbeat without a unit", json!({"spec": {"replication": {"heartbeat": "500"}}}), "like 500ms or 1s"),
-        ("heartbeat too short", json!({"spec": {"replication": {"heartbeat": "10ms"}}}), "between 50ms and 10s"),
-        ("heartbeat too long", json!({"spec": {"replication": {"heartbeat": "11s", "takeoverAfter": "1m"}}}), "between 50ms and 10s"),
-        ("takeover too soon", json!({"spec": {"replication": {"takeoverAfter": "1400ms"}}}), "three heartbeats"),
-        ("takeover too late", json!({"spec": {"replication": {"takeoverAfter": "6m"}}}), "at most 5m"),
-        ("takeover in hours", json!({"spec": {"replication": {"takeoverAfter": "1h"}}}), "like 2500ms or 5s"),
-        ("our own label", json!({"spec": {"template": {"labels": {"percolationlabs.ai/role": "leader"}}}}), "use another prefix"),
-        ("selector label", json!({"spec": {"template": {"labels": {"app.kubernetes.io/name": "x"}}}}), "use another prefix"),
-        ("their label", json!({"spec": {"template": {"labels": {"team": "search"}}}}), ""),
-        ("our own annotation", json!({"spec": {"template": {"annotations": {"percolationlabs.ai/x": ""}}}}), "use another prefix"),
-        ("skew of none", json!({"spec": {"template": {"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone"}]}}}), "at least 1"),
+        (
+            "name with a dot",
+            json!({"metadata": {"name": "a.b"}}),
+            "choose another name",
+        ),
+        (
+            "name with a digit first",
+            json!({"metadata": {"name": "1a"}}),
+            "start with a letter",
+        ),
+        (
+            "name too long",
+            json!({"metadata": {"name": "a".repeat(41)}}),
+            "at most 40",
+        ),
+        (
+            "id with a capital",
+            json!({"spec": {"tenantId": "Acme"}}),
+            "choose another id",
+        ),
+        (
+            "id with a slash",
+            json!({"spec": {"tenantId": "../etc"}}),
+            "choose another id",
+        ),
+        (
+            "id ending in a dash",
+            json!({"spec": {"tenantId": "acme-"}}),
+            "choose another id",
+        ),
+        (
+            "empty id",
+            json!({"spec": {"tenantId": ""}}),
+            "choose another id",
+        ),
+        (
+            "negative replicas",
+            json!({"spec": {"replicas": -1}}),
+            "choose a number in that range",
+        ),
+        (
+            "too many replicas",
+            json!({"spec": {"replicas": 10}}),
+            "choose a number in that range",
+        ),
+        (
+            "minimum of none",
+            json!({"spec": {"replication": {"minInSync": 0}}}),
+            "between 1 and",
+        ),
+        (
+            "minimum above replicas",
+            json!({"spec": {"replication": {"minInSync": 3}}}),
+            "lower minInSync or raise replicas",
+        ),
+        (
+            "image with a space",
+            json!({"spec": {"image": "a b"}}),
+            "correct it, or leave it out",
+        ),
+        (
+            "empty image",
+            json!({"spec": {"image": ""}}),
+            "correct it, or leave it out",
+        ),
+        (
+            "image with tag and digest",
+            json!({"spec": {"image": "ghcr.io/a/b:1@sha256:00"}}),
+            "",
+        ),
+        (
+            "size of nothing",
+            json!({"spec": {"storage": {"size": "0"}}}),
+            "above zero",
+        ),
+        (
+            "negative size",
+            json!({"spec": {"storage": {"size": "-1Gi"}}}),
+            "above zero",
+        ),
+        (
+            "size in words",
+            json!({"spec": {"storage": {"size": "ten"}}}),
+            "like 10Gi",
+        ),
+        (
+            "heartbeat without a unit",
+            json!({"spec": {"replication": {"heartbeat": "500"}}}),
+            "like 500ms or 1s",
+        ),
+        (
+            "heartbeat too short",
+            json!({"spec": {"replication": {"heartbeat": "10ms"}}}),
+            "between 50ms and 10s",
+        ),
+        (
+            "heartbeat too long",
+            json!({"spec": {"replication": {"heartbeat": "11s", "takeoverAfter": "1m"}}}),
+            "between 50ms and 10s",
+        ),
+        (
+            "takeover too soon",
+            json!({"spec": {"replication": {"takeoverAfter": "1400ms"}}}),
+            "three heartbeats",
+        ),
+        (
+            "takeover too late",
+            json!({"spec": {"replication": {"takeoverAfter": "6m"}}}),
+            "at most 5m",
+        ),
+        (
+            "takeover in hours",
+            json!({"spec": {"replication": {"takeoverAfter": "1h"}}}),
+            "like 2500ms or 5s",
+        ),
+        (
+            "our own label",
+            json!({"spec": {"template": {"labels": {"percolationlabs.ai/role": "leader"}}}}),
+            "use another prefix",
+        ),
+        (
+            "selector label",
+            json!({"spec": {"template": {"labels": {"app.kubernetes.io/name": "x"}}}}),
+            "use another prefix",
+        ),
+        (
+            "their label",
+            json!({"spec": {"template": {"labels": {"team": "search"}}}}),
+            "",
+        ),
+        (
+            "our own annotation",
+            json!({"spec": {"template": {"annotations": {"percolationlabs.ai/x": ""}}}}),
+            "use another prefix",
+        ),
+        (
+            "skew of none",
+            json!({"spec": {"template": {"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone"}]}}}),
+            "at least 1",
+        ),
     ] {
         check::<PercolateTenant>(case, &changed(&tenant(), &change), None, expected);
     }
@@ -107,18 +227,78 @@ fn changes_that_would_lose_data_are_refused_with_what_to_do() {
     let with_id = json!({"spec": {"tenantId": "acme"}});
     let with_class = json!({"spec": {"storage": {"storageClassName": "fast"}}});
     for (case, before, after, expected) in [
-        ("more replicas", json!({}), json!({"spec": {"replicas": 3}}), ""),
-        ("larger", json!({}), json!({"spec": {"storage": {"size": "11Gi"}}}), ""),
-        ("as large, spelled otherwise", json!({}), json!({"spec": {"storage": {"size": "10240Mi"}}}), ""),
-        ("smaller", json!({}), json!({"spec": {"storage": {"size": "9Gi"}}}), "keep the old size"),
-        ("smaller, looking larger", json!({}), json!({"spec": {"storage": {"size": "9999Mi"}}}), "keep the old size"),
-        ("another id", with_id.clone(), json!({"spec": {"tenantId": "other"}}), "create a new tenant instead"),
-        ("an id added", json!({}), with_id.clone(), "create a new tenant instead"),
-        ("an id removed", with_id, json!({"spec": {"tenantId": null}}), "create a new tenant instead"),
-        ("another class", with_class.clone(), json!({"spec": {"storage": {"storageClassName": "slow"}}}), "create a new tenant with the other class"),
-        ("a class added", json!({}), with_class.clone(), "create a new tenant with the other class"),
-        ("another mode", json!({}), json!({"spec": {"storage": {"accessMode": "ReadWriteOncePod"}}}), "create a new tenant with the other mode"),
-        ("another image", json!({}), json!({"spec": {"image": "b"}}), ""),
+        (
+            "more replicas",
+            json!({}),
+            json!({"spec": {"replicas": 3}}),
+            "",
+        ),
+        (
+            "larger",
+            json!({}),
+            json!({"spec": {"storage": {"size": "11Gi"}}}),
+            "",
+        ),
+        (
+            "as large, spelled otherwise",
+            json!({}),
+            json!({"spec": {"storage": {"size": "10240Mi"}}}),
+            "",
+        ),
+        (
+            "smaller",
+            json!({}),
+            json!({"spec": {"storage": {"size": "9Gi"}}}),
+            "keep the old size",
+        ),
+        (
+            "smaller, looking larger",
+            json!({}),
+            json!({"spec": {"storage": {"size": "9999Mi"}}}),
+            "keep the old size",
+        ),
+        (
+            "another id",
+            with_id.clone(),
+            json!({"spec": {"tenantId": "other"}}),
+            "create a new tenant instead",
+        ),
+        (
+            "an id added",
+            json!({}),
+            with_id.clone(),
+            "create a new tenant instead",
+        ),
+        (
+            "an id removed",
+            with_id,
+            json!({"spec": {"tenantId": null}}),
+            "create a new tenant instead",
+        ),
+        (
+            "another class",
+            with_class.clone(),
+            json!({"spec": {"storage": {"storageClassName": "slow"}}}),
+            "create a new tenant with the other class",
+        ),
+        (
+            "a class added",
+            json!({}),
+            with_class.clone(),
+            "create a new tenant with the other class",
+        ),
+        (
+            "another mode",
+            json!({}),
+            json!({"spec": {"storage": {"accessMode": "ReadWriteOncePod"}}}),
+            "create a new tenant with the other mode",
+        ),
+        (
+            "another image",
+            json!({}),
+            json!({"spec": {"image": "b"}}),
+            "",
+        ),
     ] {
         let old = changed(&tenant(), &before);
         let new = changed(&changed(&old, &json!({})), &after);
@@ -152,20 +332,68 @@ fn register() -> Value {
 fn the_register_moves_only_where_no_acknowledged_write_is_lost() {
     for (case, change, expected) in [
         ("nothing", json!({}), ""),
-        ("c grows in", json!({"status": {"inSync": ["a", "b", "c"]}}), ""),
+        (
+            "c grows in",
+            json!({"status": {"inSync": ["a", "b", "c"]}}),
+            "",
+        ),
         ("b is dropped", json!({"status": {"inSync": ["a"]}}), ""),
-        ("b takes over", json!({"status": {"epoch": 6, "leader": "b", "leaderPod": "acme-1"}}), ""),
-        ("b takes over without a", json!({"status": {"epoch": 6, "leader": "b", "inSync": ["b"]}}), ""),
+        (
+            "b takes over",
+            json!({"status": {"epoch": 6, "leader": "b", "leaderPod": "acme-1"}}),
+            "",
+        ),
+        (
+            "b takes over without a",
+            json!({"status": {"epoch": 6, "leader": "b", "inSync": ["b"]}}),
+            "",
+        ),
         ("a starts again", json!({"status": {"epoch": 6}}), ""),
-        ("a outsider takes over", json!({"status": {"epoch": 6, "leader": "c", "inSync": ["a", "b", "c"]}}), "only a replica that was in sync can lead"),
-        ("the epoch falls", json!({"status": {"epoch": 4}}), "a newer leader exists"),
-        ("the epoch jumps", json!({"status": {"epoch": 7, "leader": "b"}}), "rise by one"),
-        ("a second leader in one epoch", json!({"status": {"leader": "b"}}), "an epoch has one leader"),
-        ("a leader out of sync", json!({"status": {"inSync": ["b"]}}), "the leader must be in inSync"),
-        ("nobody in sync", json!({"status": {"inSync": []}}), "inSync cannot be empty"),
-        ("another history", json!({"status": {"incarnation": "f".repeat(32)}}), "incarnation cannot change"),
-        ("no history", json!({"status": {"incarnation": "none"}}), "32 hexadecimal digits"),
-        ("the status erased", json!({"status": null}), "cannot be erased"),
+        (
+            "a outsider takes over",
+            json!({"status": {"epoch": 6, "leader": "c", "inSync": ["a", "b", "c"]}}),
+            "only a replica that was in sync can lead",
+        ),
+        (
+            "the epoch falls",
+            json!({"status": {"epoch": 4}}),
+            "a newer leader exists",
+        ),
+        (
+            "the epoch jumps",
+            json!({"status": {"epoch": 7, "leader": "b"}}),
+            "rise by one",
+        ),
+        (
+            "a second leader in one epoch",
+            json!({"status": {"leader": "b"}}),
+            "an epoch has one leader",
+        ),
+        (
+            "a leader out of sync",
+            json!({"status": {"inSync": ["b"]}}),
+            "the leader must be in inSync",
+        ),
+        (
+            "nobody in sync",
+            json!({"status": {"inSync": []}}),
+            "inSync cannot be empty",
+        ),
+        (
+            "another history",
+            json!({"status": {"incarnation": "f".repeat(32)}}),
+            "incarnation cannot change",
+        ),
+        (
+            "no history",
+            json!({"status": {"incarnation": "none"}}),
+            "32 hexadecimal digits",
+        ),
+        (
+            "the status erased",
+            json!({"status": null}),
+            "cannot be erased",
+        ),
     ] {
         let new = changed(&register(), &change);
         check::<PercolateReplication>(case, &new, Some(&register()), expected);
@@ -188,9 +416,21 @@ fn the_first_leader_begins_at_epoch_one() {
 #[test]
 fn requests_name_what_they_are_about() {
     for (case, request, expected) in [
-        ("drop", json!({"id": "1", "kind": "Drop", "pod": "acme-1"}), ""),
-        ("drop of nobody", json!({"id": "1", "kind": "Drop"}), "set pod"),
-        ("handover to anybody", json!({"id": "1", "kind": "HandOver"}), ""),
+        (
+            "drop",
+            json!({"id": "1", "kind": "Drop", "pod": "acme-1"}),
+            "",
+        ),
+        (
+            "drop of nobody",
+            json!({"id": "1", "kind": "Drop"}),
+            "set pod",
+        ),
+        (
+            "handover to anybody",
+            json!({"id": "1", "kind": "HandOver"}),
+            "",
+        ),
     ] {
         let new = changed(&register(), &json!({"spec": {"requests": [request]}}));
         check::<PercolateReplication>(case, &new, Some(&register()), expected);

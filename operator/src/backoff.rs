@@ -51,7 +51,9 @@ impl Backoff {
 fn wait(kind: ErrorKind, failures: u32, chance: f64) -> Duration {
     let (first, longest) = kind.waits();
     let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
-    doubled.min(longest).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    doubled
+        .min(longest)
+        .mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -66,9 +68,15 @@ mod tests {
             .map(|_| backoff.failed(&bad, ErrorKind::Transient, 1.0).as_secs())
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff.failed(&other, ErrorKind::Transient, 1.0).as_secs(), 1);
+        assert_eq!(
+            backoff.failed(&other, ErrorKind::Transient, 1.0).as_secs(),
+            1
+        );
         backoff.succeeded(&bad);
-        assert_eq!(backoff.failed(&bad, ErrorKind::Transient, 0.0).as_millis(), 500);
+        assert_eq!(
+            backoff.failed(&bad, ErrorKind::Transient, 0.0).as_millis(),
+            500
+        );
     }
 
     #[test]

@@ -112,7 +112,11 @@ async fn renew_authority(
     let name = names::authority_secret(&tenant.name);
     let present = read(secrets, tenant, &name).await?;
     let state = match &present {
-        Some(secret) => Some(Authority::from_secret(&name, &texts(secret), renew_at(secret))?),
+        Some(secret) => Some(Authority::from_secret(
+            &name,
+            &texts(secret),
+            renew_at(secret),
+        )?),
         None => None,
     };
     let (authority, changed) = authority::advance(state, &tenant.name, now)?;
@@ -156,7 +160,12 @@ async fn renew_certificate(
         ("tls.key", issued.key),
         ("ca.crt", authority.bundle()),
     ]);
-    write(secrets, make(tenant, name, annotations, data), present.as_ref()).await
+    write(
+        secrets,
+        make(tenant, name, annotations, data),
+        present.as_ref(),
+    )
+    .await
 }
 
 async fn renew_admin(
@@ -187,7 +196,12 @@ async fn renew_admin(
         ("endpoint", names::endpoint(&tenant.name, &tenant.namespace)),
     ]);
     let annotations = [(names::AUTHORITY_ANNOTATION, trusted.to_owned())];
-    write(secrets, make(tenant, name, annotations, data), present.as_ref()).await
+    write(
+        secrets,
+        make(tenant, name, annotations, data),
+        present.as_ref(),
+    )
+    .await
 }
 
 fn random_token() -> Result<String, CredentialError> {

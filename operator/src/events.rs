@@ -48,16 +48,17 @@ impl Events {
 
     /// Tells about a tenant.
     pub fn send(&self, tenant: &PercolateTenant, happening: Happening) {
-        if self.queue.try_send((happening, tenant.object_ref(&()))).is_err() {
+        if self
+            .queue
+            .try_send((happening, tenant.object_ref(&())))
+            .is_err()
+        {
             self.metrics.event_dropped();
         }
     }
 }
 
-async fn write(
-    recorder: Recorder,
-    mut waiting: mpsc::Receiver<(Happening, ObjectReference)>,
-) {
+async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<(Happening, ObjectReference)>) {
     while let Some((happening, about)) = waiting.recv().await {
         let mut note = happening.note;
         note.truncate(note.floor_char_boundary(MAX_NOTE));

@@ -128,7 +128,11 @@ impl Candidate {
             return;
         };
         let mut lease = seen.lease;
-        if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) != Some(&self.identity)
+        if lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.as_ref())
+            != Some(&self.identity)
         {
             return;
         }
@@ -180,7 +184,13 @@ impl Candidate {
     }
 
     fn holder(&self) -> Option<String> {
-        self.seen.as_ref()?.lease.spec.as_ref()?.holder_identity.clone()
+        self.seen
+            .as_ref()?
+            .lease
+            .spec
+            .as_ref()?
+            .holder_identity
+            .clone()
     }
 }
 
@@ -254,10 +264,30 @@ mod tests {
         for (case, lease, now, expected) in [
             ("no lease", None, start, Move::Create),
             ("released", Some(seen(None, start)), start, Move::Take),
-            ("released as text", Some(seen(Some(""), start)), start, Move::Take),
-            ("ours", Some(seen(Some("me"), start)), just_before, Move::Take),
-            ("held", Some(seen(Some("you"), start)), just_before, Move::Wait),
-            ("silent", Some(seen(Some("you"), start)), start + DURATION, Move::Take),
+            (
+                "released as text",
+                Some(seen(Some(""), start)),
+                start,
+                Move::Take,
+            ),
+            (
+                "ours",
+                Some(seen(Some("me"), start)),
+                just_before,
+                Move::Take,
+            ),
+            (
+                "held",
+                Some(seen(Some("you"), start)),
+                just_before,
+                Move::Wait,
+            ),
+            (
+                "silent",
+                Some(seen(Some("you"), start)),
+                start + DURATION,
+                Move::Take,
+            ),
         ] {
             assert_eq!(decide(lease.as_ref(), "me", now), expected, "{case}");
         }

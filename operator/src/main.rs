@@ -1,24 +1,7 @@
-//! The Percolate operator: makes `PercolateTenant`s be what their manifests say.
-//!
-//! Read `controller` first: it is the path of a tenant's manifest to its objects and its status.
-//! Tenants serve and fail over without this process; it is needed to change them.
-
-mod backoff;
-mod clients;
-mod controller;
-mod credentials;
-mod error;
-mod events;
-mod health;
-mod lease;
-mod metrics;
-mod permissions;
-mod quantity;
-mod run;
-mod settings;
-mod watches;
+//! The program `percolate-operator`: sets the process up and hands over to the library.
 
 use clap::Parser as _;
+use percolate_operator::{run::run, settings::Settings};
 use tracing_subscriber::EnvFilter;
 
 /// Returns memory after the bursts of a relisting, which the system's allocator keeps.
@@ -26,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
-    let settings = settings::Settings::parse();
+    let settings = Settings::parse();
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -44,5 +27,5 @@ fn main() -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(run::run(settings))
+        .block_on(run(settings))
 }

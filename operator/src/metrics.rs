@@ -1,11 +1,7 @@
 //! What the operator counts. No label names a tenant: with thousands of them a metric would be a
 //! database. Counts by condition say how many to look for; `kubectl get ptenant` says which.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::AtomicI64,
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::atomic::AtomicI64, time::Duration};
 
 use kube::runtime::controller::Action;
 use prometheus_client::{

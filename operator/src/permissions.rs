@@ -65,3 +65,72 @@ pub const NODE: &[Permission] = permissions! {
     Tenants OURS, "percolatereplications", &["get", "list", "watch"];
     Tenants OURS, "percolatereplications/status", &["get", "update", "patch"];
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::Deserialize;
+
+    use super::{NODE, OPERATOR, Permission, Scope};
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Rule {
+        api_groups: Vec<String>,
+        resources: Vec<String>,
+        verbs: Vec<String>,
+    }
+
+    /// `group/resource verb`, one for each.
+    fn granted(file: &str) -> BTreeSet<String> {
+        let path = format!(
+            "{}/../charts/percolate/files/rbac/{file}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let rules: Vec<Rule> = serde_saphyr::from_str(&text).unwrap();
+        let mut all = BTreeSet::new();
+        for rule in rules {
+            for group in &rule.api_groups {
+                for resource in &rule.resources {
+                    for verb in &rule.verbs {
+                        all.insert(format!("{group}/{resource} {verb}"));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn needed(scope: Scope) -> BTreeSet<String> {
+        let lines = |permission: &Permission| {
+            let Permission {
+                group,
+                resource,
+                verbs,
+                ..
+            } = *permission;
+            verbs
+                .iter()
+                .map(move |verb| format!("{group}/{resource} {verb}"))
+        };
+        OPERATOR
+            .iter()
+            .chain(NODE)
+            .filter(|permission| permission.scope == scope)
+            .flat_map(lines)
+            .collect()
+    }
+
+    #[test]
+    fn the_chart_grants_what_is_needed_and_nothing_else() {
+        for (file, scope) in [
+            ("tenants.yaml", Scope::Tenants),
+            ("lease.yaml", Scope::Operator),
+            ("cluster.yaml", Scope::Cluster),
+        ] {
+            assert_eq!(granted(file), needed(scope), "{file}");
+        }
+    }
+}

@@ -53,7 +53,13 @@ mod tests {
 
     #[test]
     fn sizes_compare_by_value_not_by_spelling() {
-        for (left, right) in [("1Gi", "1024Mi"), ("1.5Gi", "1536Mi"), ("1e3", "1k"), ("500m", "0.5"), ("1G", "1000M")] {
+        for (left, right) in [
+            ("1Gi", "1024Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("1e3", "1k"),
+            ("500m", "0.5"),
+            ("1G", "1000M"),
+        ] {
             assert_eq!(parse(left), parse(right), "{left} {right}");
             assert!(parse(left).is_some(), "{left}");
         }

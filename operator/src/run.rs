@@ -52,8 +52,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let clients = Clients::connect(&metrics)
         .await
         .context("could not find a Kubernetes cluster")?;
-    let (events, event_worker) =
-        Events::start(clients.write.clone(), settings.pod_name.clone(), metrics.clone());
+    let (events, event_worker) = Events::start(
+        clients.write.clone(),
+        settings.pod_name.clone(),
+        metrics.clone(),
+    );
     let stop = CancellationToken::new();
     let ready = Arc::new(AtomicBool::new(false));
 
@@ -114,7 +117,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     }
     metrics.set_leader(false);
-    if tokio::time::timeout(Duration::from_secs(2), event_worker).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(2), event_worker)
+        .await
+        .is_err()
+    {
         tracing::debug!("events were still waiting");
     }
     if !settings.without_lease {
@@ -142,8 +148,12 @@ impl Part {
     ) -> Self {
         let (triggers, queue) = Triggers::new();
         let triggers = Arc::new(triggers);
-        let (caches, watches) =
-            Watches::start(clients.watch.clone(), scope, triggers.clone(), metrics.clone());
+        let (caches, watches) = Watches::start(
+            clients.watch.clone(),
+            scope,
+            triggers.clone(),
+            metrics.clone(),
+        );
         let context = Context {
             client: clients.write.clone(),
             caches,

@@ -146,9 +146,12 @@ impl Watches {
 
     fn tenants(&mut self) -> Store<PercolateTenant> {
         let api = self.api();
-        self.watch(api, config(), prune::metadata, |tenant: &PercolateTenant| {
-            Some(TenantRef::from_obj(tenant))
-        })
+        self.watch(
+            api,
+            config(),
+            prune::metadata,
+            |tenant: &PercolateTenant| Some(TenantRef::from_obj(tenant)),
+        )
     }
 
     /// Nodes bring no trigger: a node that falls silent makes its pods unready, and they do.
@@ -202,8 +205,9 @@ impl Watches {
         let (reader, writer) = store();
         let triggers = self.triggers.clone();
         let metrics = self.metrics.clone();
-        self.tasks
-            .spawn(fill(api, config, writer, prune, tenant_of, triggers, metrics));
+        self.tasks.spawn(fill(
+            api, config, writer, prune, tenant_of, triggers, metrics,
+        ));
         reader
     }
 }
@@ -245,7 +249,11 @@ async fn fill<K>(
             }
         };
         if matches!(event, Event::Init) {
-            known_before = reader.state().iter().filter_map(|object| tenant_of(object)).collect();
+            known_before = reader
+                .state()
+                .iter()
+                .filter_map(|object| tenant_of(object))
+                .collect();
         }
         writer.apply_watcher_event(&event);
         match &event {

@@ -5,16 +5,16 @@
 //! object, and never when the object is somebody else's. One object that cannot be written does not
 //! keep the others from it, nor repairs from being made: the first error is reported at the end.
 
+use k8s_openapi::api::{
+    apps::v1 as apps, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+    rbac::v1 as rbac,
+};
 use kube::{
     Api, Client,
     api::{
         ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions,
         PropagationPolicy,
     },
-};
-use k8s_openapi::api::{
-    apps::v1 as apps, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
-    rbac::v1 as rbac,
 };
 use percolate_crds::{PercolateReplication, PercolateTenant, names};
 use serde_json::json;
@@ -26,7 +26,10 @@ use super::{
     status::Happening,
     validate::Tenant,
 };
-use crate::{error::ReconcileError, metrics::{Metrics, Outcome}};
+use crate::{
+    error::ReconcileError,
+    metrics::{Metrics, Outcome},
+};
 
 /// What the API server says when a StatefulSet is to change where it cannot.
 const IMMUTABLE_SET: &str = "updates to statefulset spec for fields other than";
@@ -118,9 +121,11 @@ impl Applier<'_> {
     /// What the cache knows of an object.
     fn cached(&self, wanted: &Desired) -> Option<Child> {
         match wanted.kind {
-            ChildKind::PercolateReplication => {
-                self.observed.register.as_ref().map(|found| found.child.clone())
-            }
+            ChildKind::PercolateReplication => self
+                .observed
+                .register
+                .as_ref()
+                .map(|found| found.child.clone()),
             ChildKind::StatefulSet => self
                 .observed
                 .stateful_set
@@ -138,9 +143,12 @@ impl Applier<'_> {
     /// StatefulSet or an edit of the register leaves the hash as it is.
     fn is_untouched(&self, wanted: &Desired) -> bool {
         match wanted.kind {
-            ChildKind::PercolateReplication => self.observed.register.as_ref().is_none_or(|found| {
-                serde_json::to_value(&found.spec).is_ok_and(|spec| spec == wanted.object["spec"])
-            }),
+            ChildKind::PercolateReplication => {
+                self.observed.register.as_ref().is_none_or(|found| {
+                    serde_json::to_value(&found.spec)
+                        .is_ok_and(|spec| spec == wanted.object["spec"])
+                })
+            }
             ChildKind::StatefulSet => self
                 .observed
                 .stateful_set
@@ -169,7 +177,11 @@ impl Applier<'_> {
                         ..of_identity(uid)
                     };
                     if self.delete::<core::Pod>(name, &parameters).await? {
-                        report(Happening::normal("PodReplaced", "Replace", format!("{name}: {why}")));
+                        report(Happening::normal(
+                            "PodReplaced",
+                            "Replace",
+                            format!("{name}: {why}"),
+                        ));
                     }
                 }
                 Act::DeleteClaim { name, uid, why } => {
@@ -178,13 +190,22 @@ impl Applier<'_> {
                         .delete::<core::PersistentVolumeClaim>(name, &of_identity(uid))
                         .await?
                     {
-                        report(Happening::normal("VolumeDeleted", "Delete", format!("{name}: {why}")));
+                        report(Happening::normal(
+                            "VolumeDeleted",
+                            "Delete",
+                            format!("{name}: {why}"),
+                        ));
                     }
                 }
                 Act::ExpandClaim { name, size } => {
                     let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
-                    self.merge::<core::PersistentVolumeClaim>(name, &patch).await?;
-                    report(Happening::normal("VolumeExpanded", "Expand", format!("{name} to {size}")));
+                    self.merge::<core::PersistentVolumeClaim>(name, &patch)
+                        .await?;
+                    report(Happening::normal(
+                        "VolumeExpanded",
+                        "Expand",
+                        format!("{name} to {size}"),
+                    ));
                 }
                 Act::ReplaceStatefulSet { uid } => self.replace_set(uid.clone()).await?,
                 Act::LabelPod { name, uid, role } => {
@@ -268,7 +289,10 @@ impl Applier<'_> {
             field_manager: Some(names::MANAGED_BY.to_owned()),
             ..PatchParams::default()
         };
-        match api.patch_metadata(name, &parameters, &Patch::Merge(patch)).await {
+        match api
+            .patch_metadata(name, &parameters, &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if is_gone(&error) => Ok(()),
             Err(error) => Err(ReconcileError::call(format!("change {name}"))(error)),

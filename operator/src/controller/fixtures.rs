@@ -194,6 +194,9 @@ pub fn dropped(observed: &mut Observed, ordinal: i32) {
     status(observed)
         .replicas
         .retain(|known| known.replica_id != replica(ordinal));
+    if let Some(pod) = observed.pods.get_mut(&ordinal) {
+        pod.role = Some("learner".to_owned());
+    }
 }
 
 /// Puts a request into the register, and its answer if there is one.

@@ -133,6 +133,7 @@ impl Observed {
 
     /// Whether a replica of the pod is in sync.
     pub fn is_in_sync(&self, pod: &str) -> bool {
-        self.replication().is_some_and(|status| status.is_in_sync(pod))
+        self.replication()
+            .is_some_and(|status| status.is_in_sync(pod))
     }
 }

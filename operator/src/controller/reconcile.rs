@@ -122,7 +122,10 @@ async fn pass(
     } else {
         carry_out(object, context, &tenant, &observed, &plan, now).await
     };
-    report(object, reference, context, &tenant, &observed, &plan, &outcome, now).await?;
+    report(
+        object, reference, context, &tenant, &observed, &plan, &outcome, now,
+    )
+    .await?;
     outcome?;
     Ok(Action::requeue(next_look(&tenant, &observed, &plan, now)))
 }
@@ -153,7 +156,9 @@ async fn carry_out(
     let objects = desired(tenant, plan, observed, &context.surroundings);
     let applied = applier.apply(&objects).await;
     let acted = applier
-        .act(&plan.acts, |happening| context.events.send(object, happening))
+        .act(&plan.acts, |happening| {
+            context.events.send(object, happening)
+        })
         .await;
     applied.and(acted)
 }
@@ -248,7 +253,11 @@ async fn publish(
         "status": next,
     });
     tenants(object, context)
-        .patch_status(&object.name_any(), &manager().force(), &Patch::Apply(&patch))
+        .patch_status(
+            &object.name_any(),
+            &manager().force(),
+            &Patch::Apply(&patch),
+        )
         .await
         .map_err(ReconcileError::call("write the tenant's status"))?;
     for happening in happenings(previous, &next) {

@@ -28,7 +28,9 @@ use super::{
     fixtures::{defaults, delays},
     reconcile::{Context, reconcile},
 };
-use crate::{backoff::Backoff, error::ReconcileError, events::Events, metrics::Metrics, watches::Caches};
+use crate::{
+    backoff::Backoff, error::ReconcileError, events::Events, metrics::Metrics, watches::Caches,
+};
 
 /// Passes after which a world that still moves is called restless.
 const PATIENCE: usize = 60;
@@ -189,7 +191,10 @@ async fn a_settled_tenant_costs_no_write() {
     let tenant = server.tenant();
     assert_eq!(tenant["status"]["readyOfDesired"], "3/3");
     let ready = &tenant["status"]["conditions"][0];
-    assert_eq!((ready["type"].as_str(), ready["status"].as_str()), (Some("Ready"), Some("True")));
+    assert_eq!(
+        (ready["type"].as_str(), ready["status"].as_str()),
+        (Some("Ready"), Some("True"))
+    );
 }
 
 #[tokio::test]
@@ -251,15 +256,23 @@ async fn an_object_of_somebody_else_is_left_alone_and_the_rest_is_made() {
     let server = Server::default();
     server.create_tenant(1);
     let path = "/api/v1/namespaces/tenants/services/acme-rw";
-    server.put(path, serde_json::json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "acme-rw", "namespace": "tenants"},
-    }));
+    server.put(
+        path,
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "acme-rw", "namespace": "tenants"},
+        }),
+    );
     let mine = server.snapshot()[path].clone();
     let error = pass(&server, &server.snapshot()).await.unwrap_err();
     assert!(matches!(error, ReconcileError::Taken { .. }), "{error}");
     assert_eq!(server.snapshot()[path], mine);
-    assert!(server.snapshot().keys().any(|path| path.contains("statefulsets")));
+    assert!(
+        server
+            .snapshot()
+            .keys()
+            .any(|path| path.contains("statefulsets"))
+    );
     let conditions = server.tenant()["status"]["conditions"].to_string();
     assert!(conditions.contains("NameTaken"), "{conditions}");
 }
@@ -275,7 +288,11 @@ async fn a_suspended_tenant_is_not_touched() {
     });
     settle(&server, Disturbance::None).await;
     assert_eq!(server.pod_images().len(), 2);
-    assert!(server.tenant()["status"]["conditions"].to_string().contains("SuspendedBySpec"));
+    assert!(
+        server.tenant()["status"]["conditions"]
+            .to_string()
+            .contains("SuspendedBySpec")
+    );
 }
 
 #[tokio::test]
@@ -289,5 +306,10 @@ async fn a_protected_tenant_outlives_its_deletion_until_the_protection_is_lifted
     assert_eq!(server.pod_images().len(), 1);
     server.edit_tenant(|spec| spec["deletionProtection"] = false.into());
     pass(&server, &server.snapshot()).await.unwrap();
-    assert!(server.snapshot().keys().all(|path| !path.contains("percolatetenants")));
+    assert!(
+        server
+            .snapshot()
+            .keys()
+            .all(|path| !path.contains("percolatetenants"))
+    );
 }

@@ -105,10 +105,7 @@ fn conditions_of(
             conditions::RECONCILING,
             verdict::reconciling(tenant, plan, failure),
         ),
-        (
-            conditions::STALLED,
-            verdict::stalled(tenant, plan, failure),
-        ),
+        (conditions::STALLED, verdict::stalled(tenant, plan, failure)),
         (
             conditions::LEADER_ELECTED,
             verdict::leader_elected(tenant, observed, plan),
@@ -139,9 +136,7 @@ fn dated(
             let unchanged = previous
                 .into_iter()
                 .flat_map(|status| &status.conditions)
-                .find(|condition| {
-                    condition.type_ == *type_ && condition.status == verdict.status
-                });
+                .find(|condition| condition.type_ == *type_ && condition.status == verdict.status);
             let mut message = verdict.message.clone();
             if message.len() > MAX_MESSAGE {
                 message.truncate(message.floor_char_boundary(MAX_MESSAGE));
@@ -152,8 +147,9 @@ fn dated(
                 reason: verdict.reason.to_owned(),
                 message,
                 observed_generation: Some(generation),
-                last_transition_time: unchanged
-                    .map_or(Time(now), |condition| condition.last_transition_time.clone()),
+                last_transition_time: unchanged.map_or(Time(now), |condition| {
+                    condition.last_transition_time.clone()
+                }),
             }
         })
         .collect()
@@ -162,7 +158,10 @@ fn dated(
 fn node(observed: &Observed, pod: &Pod) -> NodeStatus {
     let replica_id = observed.replication().and_then(|status| {
         // An emptied volume is a new replica in an old pod: the one in sync is the one that counts.
-        let mut known = status.replicas.iter().filter(|replica| replica.pod == pod.name);
+        let mut known = status
+            .replicas
+            .iter()
+            .filter(|replica| replica.pod == pod.name);
         let first = known.clone().next();
         known
             .find(|replica| status.in_sync.contains(&replica.replica_id))

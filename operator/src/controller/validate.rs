@@ -7,7 +7,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use percolate_crds::{
     PercolateTenant, duration, names,
@@ -128,7 +130,10 @@ pub fn validate(tenant: &PercolateTenant, defaults: &Defaults) -> Result<Tenant,
         tenant_id: tenant.tenant_id().to_owned(),
         replicas: spec.replicas,
         min_in_sync: spec.min_in_sync(),
-        image: spec.image.clone().unwrap_or_else(|| defaults.node_image.clone()),
+        image: spec
+            .image
+            .clone()
+            .unwrap_or_else(|| defaults.node_image.clone()),
         storage: Storage {
             size: spec.storage.size.clone(),
             class: spec.storage.storage_class_name.clone(),
@@ -139,7 +144,11 @@ pub fn validate(tenant: &PercolateTenant, defaults: &Defaults) -> Result<Tenant,
         deletion_policy: spec.deletion_policy,
         deletion_protection: spec.deletion_protection,
         suspend: spec.suspend,
-        deleted_at: tenant.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        deleted_at: tenant
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map(|time| time.0),
     })
 }
 
@@ -153,29 +162,44 @@ fn parse_duration(field: &'static str, text: &str) -> Result<Duration, InvalidSp
 
 fn pods(template: Option<&PodTemplate>, tenant: &str) -> Result<Pods, InvalidSpec> {
     let Some(template) = template else {
-        return Ok(Pods { spread: vec![default_spread(tenant)], ..Pods::default() });
+        return Ok(Pods {
+            spread: vec![default_spread(tenant)],
+            ..Pods::default()
+        });
     };
     let affinity = template
         .affinity
         .clone()
         .map(serde_json::from_value)
         .transpose()
-        .map_err(|error| InvalidSpec::Affinity { reason: error.to_string() })?;
+        .map_err(|error| InvalidSpec::Affinity {
+            reason: error.to_string(),
+        })?;
     let spread = if template.topology_spread_constraints.is_empty() {
         vec![default_spread(tenant)]
     } else {
         template
             .topology_spread_constraints
             .iter()
-            .map(|rule| spread(tenant, rule.max_skew, &rule.topology_key, rule.when_unsatisfiable.as_str()))
+            .map(|rule| {
+                spread(
+                    tenant,
+                    rule.max_skew,
+                    &rule.topology_key,
+                    rule.when_unsatisfiable.as_str(),
+                )
+            })
             .collect()
     };
     Ok(Pods {
-        resources: template.resources.as_ref().map(|resources| ResourceRequirements {
-            requests: Some(resources.requests.clone()).filter(|map| !map.is_empty()),
-            limits: Some(resources.limits.clone()).filter(|map| !map.is_empty()),
-            claims: None,
-        }),
+        resources: template
+            .resources
+            .as_ref()
+            .map(|resources| ResourceRequirements {
+                requests: Some(resources.requests.clone()).filter(|map| !map.is_empty()),
+                limits: Some(resources.limits.clone()).filter(|map| !map.is_empty()),
+                claims: None,
+            }),
         node_selector: template.node_selector.clone(),
         affinity,
         tolerations: template.tolerations.clone(),

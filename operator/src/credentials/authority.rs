@@ -162,7 +162,10 @@ fn make(tenant: &str, now: Timestamp) -> Result<Identity, CredentialError> {
     let key = KeyPair::generate().map_err(failed)?;
     let mut parameters = CertificateParams::default();
     let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, format!("percolate {tenant} {}", now.as_second()));
+    name.push(
+        DnType::CommonName,
+        format!("percolate {tenant} {}", now.as_second()),
+    );
     parameters.distinguished_name = name;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

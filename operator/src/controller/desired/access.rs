@@ -23,7 +23,11 @@ pub fn objects(tenant: &Tenant) -> Vec<Desired> {
         rules: Some(vec![
             // A list with a field selector on the name is covered by resourceNames too.
             rule(tenant, "percolatereplications", &["get", "list", "watch"]),
-            rule(tenant, "percolatereplications/status", &["get", "update", "patch"]),
+            rule(
+                tenant,
+                "percolatereplications/status",
+                &["get", "update", "patch"],
+            ),
         ]),
     };
     let binding = RoleBinding {

@@ -27,7 +27,10 @@ pub fn objects(tenant: &Tenant) -> Vec<Desired> {
     };
     [
         (names::headless_service(&tenant.name), headless),
-        (names::read_write_service(&tenant.name), spec(leader, &[API])),
+        (
+            names::read_write_service(&tenant.name),
+            spec(leader, &[API]),
+        ),
         (names::read_only_service(&tenant.name), spec(all, &[API])),
     ]
     .into_iter()

@@ -94,7 +94,10 @@ fn pod_template(tenant: &Tenant, settings_hash: &str) -> PodTemplateSpec {
     let mut all_labels = pods.labels.clone();
     all_labels.extend(labels(&tenant.name));
     let mut annotations = pods.annotations.clone();
-    annotations.insert(SETTINGS_HASH_ANNOTATION.to_owned(), settings_hash.to_owned());
+    annotations.insert(
+        SETTINGS_HASH_ANNOTATION.to_owned(),
+        settings_hash.to_owned(),
+    );
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(all_labels),
@@ -161,7 +164,13 @@ fn container(tenant: &Tenant) -> Container {
                 })
                 .to_vec(),
         ),
-        resources: Some(tenant.pods.resources.clone().unwrap_or_else(default_resources)),
+        resources: Some(
+            tenant
+                .pods
+                .resources
+                .clone()
+                .unwrap_or_else(default_resources),
+        ),
         // Opening a large store replays its log: the process lives before it serves.
         startup_probe: Some(probe("/healthz", 1, 120)),
         // A pod whose process is fine but which does not serve leaves its Services within seconds.

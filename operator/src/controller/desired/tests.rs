@@ -93,7 +93,8 @@ fn volumes_go_with_the_tenant_only_where_that_is_asked_for_and_not_held_back() {
         tenant.deletion_policy = policy;
         tenant.deletion_protection = protected;
         let objects = objects(&tenant, &settled(2));
-        let retention = &find(&objects, ChildKind::StatefulSet)["spec"]["persistentVolumeClaimRetentionPolicy"];
+        let retention =
+            &find(&objects, ChildKind::StatefulSet)["spec"]["persistentVolumeClaimRetentionPolicy"];
         assert_eq!(retention["whenDeleted"], when_deleted, "{policy:?}");
         assert_eq!(retention["whenScaled"], "Retain", "{policy:?}");
         let register = find(&objects, ChildKind::PercolateReplication);
@@ -139,10 +140,16 @@ fn a_template_is_passed_on_and_cannot_displace_what_selects_the_pods() {
     let objects = objects(&tenant, &settled(2));
     let pod = &find(&objects, ChildKind::StatefulSet)["spec"]["template"];
     assert_eq!(pod["metadata"]["labels"]["team"], "search");
-    assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "percolate");
+    assert_eq!(
+        pod["metadata"]["labels"]["app.kubernetes.io/name"],
+        "percolate"
+    );
     assert_eq!(pod["metadata"]["annotations"]["note"], "hello");
     let spec = &pod["spec"];
-    assert_eq!(spec["containers"][0]["resources"]["limits"]["memory"], "1Gi");
+    assert_eq!(
+        spec["containers"][0]["resources"]["limits"]["memory"],
+        "1Gi"
+    );
     assert_eq!(spec["nodeSelector"]["disk"], "fast");
     assert!(spec["affinity"]["nodeAffinity"].is_object());
     assert_eq!(spec["tolerations"][0]["key"], "dedicated");
@@ -160,5 +167,8 @@ fn affinity_that_is_none_is_refused_with_its_place() {
         ..Default::default()
     });
     let error = validate(&manifest, &defaults()).unwrap_err().to_string();
-    assert!(error.starts_with("spec.template.affinity is not"), "{error}");
+    assert!(
+        error.starts_with("spec.template.affinity is not"),
+        "{error}"
+    );
 }

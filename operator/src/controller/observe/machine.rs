@@ -36,7 +36,11 @@ impl Machine {
             .status
             .as_ref()
             .and_then(|status| status.conditions.as_ref())
-            .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+            .and_then(|conditions| {
+                conditions
+                    .iter()
+                    .find(|condition| condition.type_ == "Ready")
+            });
         match ready {
             // "False" is a kubelet that says so itself and is still in charge of its pods;
             // only "Unknown" is silence.

@@ -113,8 +113,12 @@ fn container_trouble(container: &core::ContainerStatus) -> Option<Trouble> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let message = waiting.message.clone().unwrap_or_default();
     match waiting.reason.as_deref()? {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-        | "ImageInspectError" | "RegistryUnavailable" => Some(Trouble::Image { message }),
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => Some(Trouble::Image { message }),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some(Trouble::Container { message })
         }

@@ -57,13 +57,16 @@ pub async fn observe(
 fn cached(tenant: &Tenant, caches: &Caches) -> Observed {
     let namespace = &tenant.namespace;
     let mut observed = Observed {
-        register: get(&caches.registers, &names::replication(&tenant.name), namespace).map(
-            |object| Register {
-                child: child(&*object),
-                spec: object.spec.clone(),
-                status: object.status.clone(),
-            },
-        ),
+        register: get(
+            &caches.registers,
+            &names::replication(&tenant.name),
+            namespace,
+        )
+        .map(|object| Register {
+            child: child(&*object),
+            spec: object.spec.clone(),
+            status: object.status.clone(),
+        }),
         stateful_set: get(
             &caches.stateful_sets,
             &names::stateful_set(&tenant.name),
@@ -103,7 +106,8 @@ fn stateful_set(object: &k8s_openapi::api::apps::v1::StatefulSet) -> StatefulSet
     let spec = &object.spec;
     let status = object.status.as_ref();
     // Before its controller has seen the latest spec, its revision speaks of an older one.
-    let current = status.and_then(|status| status.observed_generation) == object.metadata.generation;
+    let current =
+        status.and_then(|status| status.observed_generation) == object.metadata.generation;
     StatefulSet {
         child: child(object),
         replicas: spec.replicas.unwrap_or_default(),
@@ -157,7 +161,11 @@ fn children(tenant: &Tenant, caches: &Caches) -> BTreeMap<(ChildKind, String), C
         names::admin_secret(name),
     ] {
         let object = get(&caches.secrets, &secret, namespace);
-        add(ChildKind::Secret, secret, object.map(|object| child(&*object)));
+        add(
+            ChildKind::Secret,
+            secret,
+            object.map(|object| child(&*object)),
+        );
     }
     for service in [
         names::headless_service(name),
@@ -165,7 +173,11 @@ fn children(tenant: &Tenant, caches: &Caches) -> BTreeMap<(ChildKind, String), C
         names::read_only_service(name),
     ] {
         let object = get(&caches.services, &service, namespace);
-        add(ChildKind::Service, service, object.map(|object| child(&*object)));
+        add(
+            ChildKind::Service,
+            service,
+            object.map(|object| child(&*object)),
+        );
     }
     add(
         ChildKind::ConfigMap,

@@ -207,7 +207,8 @@ fn is_dropped(observed: &Observed, pod: &str) -> bool {
     let Some(status) = observed.replication() else {
         return true;
     };
-    let known = status.leader_pod == pod || status.replicas.iter().any(|replica| replica.pod == pod);
+    let known =
+        status.leader_pod == pod || status.replicas.iter().any(|replica| replica.pod == pod);
     let asked = asked(observed, pod);
     let done = asked
         .and_then(|request| status.answer(&request.id))

@@ -76,7 +76,10 @@ fn silent_machine(repair: &mut Repair, pod: &Pod, delays: &Delays, now: Timestam
                 force: true,
                 why: "its machine does not answer".to_owned(),
             });
-            repairing(repair, format!("{} is on a machine that does not answer", pod.name));
+            repairing(
+                repair,
+                format!("{} is on a machine that does not answer", pod.name),
+            );
         }
     }
     true
@@ -109,14 +112,20 @@ fn broken_volume(
     if pod.deleting {
         return repairing(repair, format!("{}: {why}", pod.name));
     }
-    if observed.leader().is_some_and(|leader| leader.name == pod.name) {
+    if observed
+        .leader()
+        .is_some_and(|leader| leader.name == pod.name)
+    {
         return hand_over_first(repair, observed, pod, why);
     }
     if observed.ready_leader().is_none() {
         // Not even the leader is there: this volume may be the last copy. Status tells.
         return;
     }
-    repairing(repair, format!("{}: {why}; it is cloned anew from the leader", pod.name));
+    repairing(
+        repair,
+        format!("{}: {why}; it is cloned anew from the leader", pod.name),
+    );
     if !claim.deleting {
         repair.acts.push(Act::DeleteClaim {
             name: claim.name.clone(),
@@ -134,9 +143,10 @@ fn broken_volume(
 
 /// The leader's own volume goes: somebody else in sync has to lead before it may.
 fn hand_over_first(repair: &mut Repair, observed: &Observed, leader: &Pod, why: &str) {
-    let successor = observed.pods.values().find(|pod| {
-        pod.name != leader.name && pod.is_serving() && observed.is_in_sync(&pod.name)
-    });
+    let successor = observed
+        .pods
+        .values()
+        .find(|pod| pod.name != leader.name && pod.is_serving() && observed.is_in_sync(&pod.name));
     let Some(successor) = successor else {
         return;
     };

@@ -238,11 +238,23 @@ fn a_refused_request_is_asked_again_under_another_id_only_when_something_has_cha
     request(&mut world, &first, RequestKind::Drop, 2, None);
     status(&mut world).epoch = 2;
     assert_eq!(id(&world), first, "a standing request keeps its id");
-    request(&mut world, &first, RequestKind::Drop, 2, Some(Outcome::Refused));
+    request(
+        &mut world,
+        &first,
+        RequestKind::Drop,
+        2,
+        Some(Outcome::Refused),
+    );
     let second = id(&world);
     assert_ne!(second, first, "the leader has changed since");
     world.register.as_mut().unwrap().spec.requests.clear();
-    request(&mut world, &second, RequestKind::Drop, 2, Some(Outcome::Refused));
+    request(
+        &mut world,
+        &second,
+        RequestKind::Drop,
+        2,
+        Some(Outcome::Refused),
+    );
     assert_eq!(id(&world), second, "nothing has changed since");
 }
 
@@ -498,7 +510,11 @@ fn a_register_is_opened_for_a_first_leader_only_where_no_volumes_are() {
 
     let mut volumes_only = nothing();
     volumes_only.claims.insert(0, claim(0));
-    assert_eq!(bootstrap(&volumes_only), (false, lost.clone()), "no register");
+    assert_eq!(
+        bootstrap(&volumes_only),
+        (false, lost.clone()),
+        "no register"
+    );
 
     let mut empty = settled(2);
     empty.register.as_mut().unwrap().status = None;
@@ -590,7 +606,11 @@ fn volumes_grow_before_the_set_is_replaced_around_its_pods() {
         ["expand data-acme-0 20Gi", "expand data-acme-1 20Gi"]
     );
     observed.storage_class = StorageClass::Present { expandable: false };
-    assert_eq!(acts_of(&observed), [""; 0], "not where the class forbids it");
+    assert_eq!(
+        acts_of(&observed),
+        [""; 0],
+        "not where the class forbids it"
+    );
     for claim in observed.claims.values_mut() {
         claim.requested = Some("20Gi".to_owned());
     }

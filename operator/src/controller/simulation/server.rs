@@ -150,7 +150,10 @@ impl Server {
         if parts.method == http::Method::DELETE {
             return state.delete(&path, &body);
         }
-        let apply = parts.headers["content-type"].to_str().unwrap().contains("apply-patch");
+        let apply = parts.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .contains("apply-patch");
         state.patch(&path, body, apply)
     }
 }
@@ -174,7 +177,9 @@ impl State {
                 format!("uid-{}", self.version).into()
             };
         }
-        let finalizers = object["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
+        let finalizers = object["metadata"]["finalizers"]
+            .as_array()
+            .map_or(0, Vec::len);
         if object["metadata"]["deletionTimestamp"].is_string() && finalizers == 0 {
             self.objects.remove(path);
         } else {
@@ -221,9 +226,10 @@ impl State {
                 present
             }
         };
-        self.put(path, with_generation(self.objects.get(path), next));
-        let stored = self.objects.get(path).cloned().unwrap_or(Value::Null);
-        (200, stored)
+        let next = with_generation(self.objects.get(path), next);
+        self.put(path, next.clone());
+        // An object whose last finalizer went is gone, and answered all the same.
+        (200, self.objects.get(path).cloned().unwrap_or(next))
     }
 }
 
@@ -243,7 +249,9 @@ fn applied(present: &Value, mut patch: Value) -> Value {
 
 fn with_generation(present: Option<&Value>, mut next: Value) -> Value {
     let before = present.map_or(0, |present| {
-        present["metadata"]["generation"].as_i64().unwrap_or_default()
+        present["metadata"]["generation"]
+            .as_i64()
+            .unwrap_or_default()
     });
     let changed = present.is_none_or(|present| present["spec"] != next["spec"]);
     next["metadata"]["generation"] = (before + i64::from(changed)).into();

@@ -104,7 +104,10 @@ fn nodes(server: &Server) {
         .collect();
     let mut register = register.clone();
     if register["status"].is_null() {
-        let Some(first) = nodes.first().filter(|_| register["spec"]["bootstrap"] == true) else {
+        let Some(first) = nodes
+            .first()
+            .filter(|_| register["spec"]["bootstrap"] == true)
+        else {
             return;
         };
         register["status"] = json!({
@@ -120,10 +123,16 @@ fn nodes(server: &Server) {
 }
 
 fn work(register: &mut Value, nodes: &[Node]) {
-    let requests = register["spec"]["requests"].as_array().cloned().unwrap_or_default();
+    let requests = register["spec"]["requests"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let status = &mut register["status"];
     let is_in_sync = |status: &Value, node: &Node| {
-        status["inSync"].as_array().unwrap().contains(&node.replica.clone().into())
+        status["inSync"]
+            .as_array()
+            .unwrap()
+            .contains(&node.replica.clone().into())
     };
     let is_dropped = |node: &Node| {
         requests
@@ -136,7 +145,9 @@ fn work(register: &mut Value, nodes: &[Node]) {
         status["leaderPod"] = node.pod.clone().into();
     };
     // Whoever led and is gone, or is to go, is followed by somebody in sync.
-    let leader = nodes.iter().find(|node| status["leader"] == node.replica.as_str());
+    let leader = nodes
+        .iter()
+        .find(|node| status["leader"] == node.replica.as_str());
     if leader.is_none_or(&is_dropped) {
         let successor = nodes
             .iter()
@@ -151,7 +162,9 @@ fn work(register: &mut Value, nodes: &[Node]) {
     for request in &requests {
         answers.push(json!({"id": request["id"], "outcome": "Done", "message": ""}));
         if request["kind"] == "HandOver" {
-            let successor = nodes.iter().find(|node| request["pod"] == node.pod.as_str());
+            let successor = nodes
+                .iter()
+                .find(|node| request["pod"] == node.pod.as_str());
             if let Some(successor) = successor.filter(|node| is_in_sync(status, node)) {
                 lead(status, successor);
             }

@@ -1,10 +1,6 @@
 //! What happened between two statuses, as events for `kubectl describe`.
 
-use percolate_crds::{
-    conditions,
-    replication::FailoverReason,
-    tenant::TenantStatus,
-};
+use percolate_crds::{conditions, replication::FailoverReason, tenant::TenantStatus};
 
 /// Something worth an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +49,9 @@ pub fn happenings(previous: Option<&TenantStatus>, next: &TenantStatus) -> Vec<H
                 // A tenant that stays unready for another reason is news; one that stays ready is not.
                 && (before.reason == after.reason || is_good(type_, &after.status))
         });
-        if same || (before.is_none() && is_good(type_, &after.status) && type_ == conditions::STALLED) {
+        if same
+            || (before.is_none() && is_good(type_, &after.status) && type_ == conditions::STALLED)
+        {
             continue;
         }
         let ordinary = is_good(type_, &after.status)

@@ -37,13 +37,25 @@ fn each_situation_has_its_conditions() {
             "settled",
             2,
             |_| {},
-            ["True/Serving", "False/AsDesired", "False/AsDesired", "True/AllInSync", "True/VolumesBound"],
+            [
+                "True/Serving",
+                "False/AsDesired",
+                "False/AsDesired",
+                "True/AllInSync",
+                "True/VolumesBound",
+            ],
         ),
         (
             "new",
             2,
             |world| *world = nothing(),
-            ["False/Starting", "True/Creating", "False/Progressing", "False/Starting", "False/VolumePending"],
+            [
+                "False/Starting",
+                "True/Creating",
+                "False/Progressing",
+                "False/Starting",
+                "False/VolumePending",
+            ],
         ),
         (
             "stopped",
@@ -52,19 +64,37 @@ fn each_situation_has_its_conditions() {
                 world.pods.clear();
                 world.stateful_set.as_mut().unwrap().replicas = 0;
             },
-            ["False/Stopped", "False/AsDesired", "False/AsDesired", "True/Stopped", "True/VolumesBound"],
+            [
+                "False/Stopped",
+                "False/AsDesired",
+                "False/AsDesired",
+                "True/Stopped",
+                "True/VolumesBound",
+            ],
         ),
         (
             "the leader is not ready",
             2,
             |world| world.pods.get_mut(&0).unwrap().ready = false,
-            ["False/NoLeader", "True/WaitingForPods", "False/Progressing", "True/AllInSync", "True/VolumesBound"],
+            [
+                "False/NoLeader",
+                "True/WaitingForPods",
+                "False/Progressing",
+                "True/AllInSync",
+                "True/VolumesBound",
+            ],
         ),
         (
             "a follower is behind",
             2,
             |world| out_of_sync(world, 1),
-            ["True/Degraded", "True/WaitingForPods", "False/Progressing", "False/CatchingUp", "True/VolumesBound"],
+            [
+                "True/Degraded",
+                "True/WaitingForPods",
+                "False/Progressing",
+                "False/CatchingUp",
+                "True/VolumesBound",
+            ],
         ),
         (
             "too few in sync",
@@ -73,7 +103,13 @@ fn each_situation_has_its_conditions() {
                 out_of_sync(world, 1);
                 out_of_sync(world, 2);
             },
-            ["False/BelowMinInSync", "True/WaitingForPods", "False/Progressing", "False/BelowMinInSync", "True/VolumesBound"],
+            [
+                "False/BelowMinInSync",
+                "True/WaitingForPods",
+                "False/Progressing",
+                "False/BelowMinInSync",
+                "True/VolumesBound",
+            ],
         ),
         (
             "nobody left who is in sync",
@@ -82,13 +118,25 @@ fn each_situation_has_its_conditions() {
                 out_of_sync(world, 1);
                 world.pods.remove(&0);
             },
-            ["False/NoInSyncReplica", "True/WaitingForPods", "False/Progressing", "False/CatchingUp", "True/VolumesBound"],
+            [
+                "False/NoInSyncReplica",
+                "True/WaitingForPods",
+                "False/Progressing",
+                "False/CatchingUp",
+                "True/VolumesBound",
+            ],
         ),
         (
             "the register was emptied",
             2,
             |world| world.register.as_mut().unwrap().status = None,
-            ["False/NoInSyncReplica", "True/WaitingForPods", "True/NoInSyncReplica", "False/NoInSyncReplica", "True/VolumesBound"],
+            [
+                "False/NoInSyncReplica",
+                "True/WaitingForPods",
+                "True/NoInSyncReplica",
+                "False/NoInSyncReplica",
+                "True/VolumesBound",
+            ],
         ),
         (
             "no image, no class",
@@ -102,7 +150,13 @@ fn each_situation_has_its_conditions() {
                     message: "not found".to_owned(),
                 });
             },
-            ["True/Degraded", "True/WaitingForPods", "True/ImagePullFailed", "True/AllInSync", "False/StorageClassNotFound"],
+            [
+                "True/Degraded",
+                "True/WaitingForPods",
+                "True/ImagePullFailed",
+                "True/AllInSync",
+                "False/StorageClassNotFound",
+            ],
         ),
     ];
     let types = [
@@ -188,7 +242,10 @@ fn a_suspended_tenant_says_so_and_nothing_of_work() {
     let plan = plan(&tenant, &observed, &delays(), now());
     let status = status(&tenant, &observed, &plan, None, None, now());
     assert_eq!(says(&status, conditions::SUSPENDED), "True/SuspendedBySpec");
-    assert_eq!(says(&status, conditions::RECONCILING), "False/SuspendedBySpec");
+    assert_eq!(
+        says(&status, conditions::RECONCILING),
+        "False/SuspendedBySpec"
+    );
 }
 
 #[test]
@@ -268,7 +325,10 @@ fn changes_become_events_and_what_stays_does_not() {
     let served = told(2, &led, Some(&starting));
     assert_eq!(
         reasons(happenings(Some(&starting), &served)),
-        [("Bootstrapped".to_owned(), false), ("Ready".to_owned(), false)]
+        [
+            ("Bootstrapped".to_owned(), false),
+            ("Ready".to_owned(), false)
+        ]
     );
     assert_eq!(reasons(happenings(Some(&served), &served)), []);
 

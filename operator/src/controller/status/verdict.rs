@@ -75,10 +75,7 @@ pub fn ready(
         return Verdict::no(note.reason.name, &note.message);
     }
     let Some(status) = observed.replication() else {
-        return Verdict::no(
-            conditions::STARTING.name,
-            "there has not been a leader yet",
-        );
+        return Verdict::no(conditions::STARTING.name, "there has not been a leader yet");
     };
     let Some(leader) = observed.ready_leader() else {
         return no_leader(observed, &status.leader_pod);
@@ -97,7 +94,11 @@ pub fn ready(
     if absent.is_empty() {
         return Verdict::yes(
             conditions::SERVING.name,
-            format!("{} leads, {} replicas in sync", leader.name, status.in_sync.len()),
+            format!(
+                "{} leads, {} replicas in sync",
+                leader.name,
+                status.in_sync.len()
+            ),
         );
     }
     let message = format!(
@@ -126,7 +127,9 @@ fn no_leader(observed: &Observed, leader_pod: &str) -> Verdict {
     }
     Verdict::no(
         conditions::NO_LEADER.name,
-        format!("{leader_pod} was the last leader and is not ready; {candidates} in-sync replicas can take over"),
+        format!(
+            "{leader_pod} was the last leader and is not ready; {candidates} in-sync replicas can take over"
+        ),
     )
 }
 
@@ -182,7 +185,10 @@ pub fn stalled(tenant: &Tenant, plan: &Plan, failure: Option<&Note>) -> Verdict 
 }
 
 fn as_desired() -> Verdict {
-    Verdict::no(conditions::AS_DESIRED.name, "everything is as the spec says")
+    Verdict::no(
+        conditions::AS_DESIRED.name,
+        "everything is as the spec says",
+    )
 }
 
 fn suspended_no() -> Verdict {
@@ -206,10 +212,7 @@ pub fn leader_elected(tenant: &Tenant, observed: &Observed, plan: &Plan) -> Verd
             format!("{} leads epoch {}", leader.name, status.epoch),
         ),
         (Some(status), None) => no_leader(observed, &status.leader_pod),
-        (None, _) => Verdict::no(
-            conditions::STARTING.name,
-            "there has not been a leader yet",
-        ),
+        (None, _) => Verdict::no(conditions::STARTING.name, "there has not been a leader yet"),
     }
 }
 
@@ -222,10 +225,7 @@ pub fn replication_healthy(tenant: &Tenant, observed: &Observed, plan: &Plan) ->
         return Verdict::yes(conditions::STOPPED.name, "no pods are wanted");
     }
     let Some(status) = observed.replication() else {
-        return Verdict::no(
-            conditions::STARTING.name,
-            "there has not been a leader yet",
-        );
+        return Verdict::no(conditions::STARTING.name, "there has not been a leader yet");
     };
     let refusal = plan
         .hindrances
@@ -238,7 +238,10 @@ pub fn replication_healthy(tenant: &Tenant, observed: &Observed, plan: &Plan) ->
     if status.in_sync.len() < needed {
         return Verdict::no(
             conditions::BELOW_MIN_IN_SYNC.name,
-            format!("{} of at least {needed} replicas are in sync", status.in_sync.len()),
+            format!(
+                "{} of at least {needed} replicas are in sync",
+                status.in_sync.len()
+            ),
         );
     }
     let behind: Vec<String> = (0..tenant.replicas)
@@ -294,10 +297,16 @@ pub fn storage_healthy(tenant: &Tenant, observed: &Observed) -> Verdict {
                 "the storage class does not allow volumes to grow: the present size stays",
             );
         }
-        return Verdict::no(conditions::EXPANDING_VOLUMES.name, "volumes are being enlarged");
+        return Verdict::no(
+            conditions::EXPANDING_VOLUMES.name,
+            "volumes are being enlarged",
+        );
     }
     if claims().any(|claim| is_larger(&tenant.storage.size, claim.capacity.as_deref())) {
-        return Verdict::no(conditions::EXPANDING_VOLUMES.name, "volumes are being enlarged");
+        return Verdict::no(
+            conditions::EXPANDING_VOLUMES.name,
+            "volumes are being enlarged",
+        );
     }
     Verdict::yes(
         conditions::VOLUMES_BOUND.name,
@@ -313,7 +322,10 @@ pub fn suspended(tenant: &Tenant) -> Verdict {
             "spec.suspend is true: the operator changes nothing",
         );
     }
-    Verdict::no(conditions::ACTIVE.name, "the operator looks after the tenant")
+    Verdict::no(
+        conditions::ACTIVE.name,
+        "the operator looks after the tenant",
+    )
 }
 
 fn lost_history(plan: &Plan) -> Option<&Note> {
@@ -323,10 +335,9 @@ fn lost_history(plan: &Plan) -> Option<&Note> {
 }
 
 fn minimum(observed: &Observed) -> usize {
-    observed
-        .register
-        .as_ref()
-        .map_or(1, |register| usize::try_from(register.spec.min_in_sync).unwrap_or(1))
+    observed.register.as_ref().map_or(1, |register| {
+        usize::try_from(register.spec.min_in_sync).unwrap_or(1)
+    })
 }
 
 fn absent(tenant: &Tenant, observed: &Observed) -> Vec<String> {
