@@ -135,12 +135,12 @@ fn check(store: &Store, reported: &Reported) {
         .apply(&entries[usize::try_from(durable.applied.index).unwrap()..])
         .unwrap();
 
-    let undisturbed = Fixture::new().store;
-    append(&undisturbed, &entries);
-    undisturbed.apply(&entries).unwrap();
+    let undisturbed = Fixture::new();
+    append(&undisturbed.store, &entries);
+    undisturbed.store.apply(&entries).unwrap();
     assert_eq!(
         store.state_hash().unwrap(),
-        undisturbed.state_hash().unwrap()
+        undisturbed.store.state_hash().unwrap()
     );
 }
 
