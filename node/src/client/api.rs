@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percolate_api::http::Problem;
+use percolate_core::model::Json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -117,7 +118,7 @@ impl Api {
 
     /// The body of `answer`.
     pub(super) fn decode<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
-        serde_json::from_slice(&answer.body).map_err(|_| ClientError::Strange {
+        exactly(&answer.body).ok_or_else(|| ClientError::Strange {
             url: self.base_url.clone(),
             status: 200,
         })
@@ -264,6 +265,18 @@ enum Failed {
         error: ClientError,
         retry_after: Option<Duration>,
     },
+}
+
+/// Numbers are read exactly, so that what is exported is what is stored. A page nests a little
+/// deeper than its items, which may be as deep as is read exactly: those are read all the same.
+fn exactly<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let json = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| Json::parse(text).ok());
+    match json {
+        Some(json) => serde_json::from_value(json.into()).ok(),
+        None => serde_json::from_slice(body).ok(),
+    }
 }
 
 /// Answers of parallel requests arrive in any order: a session never goes back.

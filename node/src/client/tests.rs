@@ -196,7 +196,7 @@ async fn an_export_imports_back_to_the_same() {
             "-p",
             "born=1815",
             "-p",
-            "tags=[1,null,\"x\"]",
+            "tags=[1,null,\"x\",6.706108259809379e299]",
             "-l",
             "b",
             "-l",

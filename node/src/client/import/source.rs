@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use percolate_api::http::MAX_BODY_BYTES;
+use percolate_core::model::Json;
 use percolate_core::model::limits::MAX_ITEM_BYTES;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -258,8 +259,9 @@ fn read_lines(
 }
 
 fn item(line: &[u8]) -> Result<Map<String, Value>, String> {
-    let value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(item) = value else {
+    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let value = Json::parse(text).map_err(|error| format!("not an item: {error}"))?;
+    let Value::Object(item) = Value::from(value) else {
         return Err("not a JSON object".to_owned());
     };
     if item.contains_key("op") {

@@ -25,24 +25,24 @@ async fn check_refused(method: &str, path: &str, bodies: &[(&str, &str)]) {
 #[tokio::test]
 async fn bodies_of_resources_are_read_strictly() {
     let bodies = [
-        ("", "EOF"),
-        ("{", "EOF"),
+        ("", "a value"),
+        ("{", "not what"),
         ("[\"x\"]", "object"),
         ("null", "object"),
         ("{}", "content"),
         (r#"{"content":1}"#, "string"),
         (r#"{"content":"x","colour":"red"}"#, "colour"),
-        (r#"{"content":"x","content":"y"}"#, "content"),
+        (r#"{"content":"x","content":"y"}"#, "second time"),
         (
             r#"{"content":"x","content_base64":"eA=="}"#,
             "content_base64",
         ),
         (r#"{"content_base64":"%"}"#, "Base64"),
-        (r#"{"content":"x","metadata":{"a":NaN}}"#, "expected"),
+        (r#"{"content":"x","metadata":{"a":NaN}}"#, "a value"),
         (r#"{"content":"x","metadata":{"a":1e400}}"#, "out of range"),
         (r#"{"content":"x","metadata":{"":1}}"#, "empty"),
-        (r#"{"content":"\ud800"}"#, "hex escape"),
-        (r#"{"content":"x"} trailing"#, "trailing"),
+        (r#"{"content":"\ud800"}"#, "surrogates"),
+        (r#"{"content":"x"} trailing"#, "the end"),
     ];
     check_refused("PUT", "/resources/r", &bodies).await;
 }
