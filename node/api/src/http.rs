@@ -23,8 +23,8 @@ pub use precondition::{etag, parse_if_match, parse_if_none_match};
 pub use problem::{Code, Problem};
 pub use reply::{BatchReply, EffectWord, ListPage, RoleWord, Status, WriteReply};
 pub use request::{
-    BadRequest, LabelsChange, LabelsPatch, PatchEntityBody, PutEdgeBody, PutEntityBody, PutMomentBody,
-    PutResourceBody,
+    BadRequest, LabelsChange, LabelsPatch, PatchEntityBody, PutEdgeBody, PutEntityBody,
+    PutMomentBody, PutResourceBody,
 };
 pub use time::{format_hlc, format_us, parse_timestamp};
 pub use view::{EdgeView, EntityView, ItemView, Meta, MomentView, ResourceView, VersionView};

@@ -104,7 +104,9 @@ impl KnownActors {
             return Err(DecodeError::ZeroSequence);
         }
         let actors = self.listed.len();
-        let actor = usize::try_from(position).ok().and_then(|at| self.listed.get(at));
+        let actor = usize::try_from(position)
+            .ok()
+            .and_then(|at| self.listed.get(at));
         let &actor = actor.ok_or(DecodeError::ActorPosition { position, actors })?;
         Ok(Dot { actor, sequence })
     }

@@ -29,15 +29,32 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         Just(Precondition::Exists),
         Just(Precondition::Absent),
     ]);
-    (action(), precondition).prop_map(|(action, precondition)| Operation { action, precondition })
+    (action(), precondition).prop_map(|(action, precondition)| Operation {
+        action,
+        precondition,
+    })
 }
 
 /// Items as two nodes make them that write without knowing of each other and then meet.
 pub(crate) fn items() -> impl Strategy<Value = Vec<(ItemKey, Item)>> {
     let history = || prop::collection::vec(action(), 1..12);
     (history(), history(), 0_u32..2).prop_map(|(ours, theirs, epoch)| {
-        let mut items = Store::written_by(ActorId { device: [1; 16], epoch: 0 }, ours).0;
-        let theirs = Store::written_by(ActorId { device: [2; 16], epoch }, theirs).0;
+        let mut items = Store::written_by(
+            ActorId {
+                device: [1; 16],
+                epoch: 0,
+            },
+            ours,
+        )
+        .0;
+        let theirs = Store::written_by(
+            ActorId {
+                device: [2; 16],
+                epoch,
+            },
+            theirs,
+        )
+        .0;
         for (key, item) in theirs {
             let item = match items.remove(&key) {
                 Some(ours) => merge(ours, item).expect("states of one item").item,
@@ -61,7 +78,11 @@ pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         prop::collection::vec(written, 0..4).prop_map(Outcome::Applied),
         refusal.prop_map(|(operation, code, current)| {
-            Outcome::Refused(Refusal { operation, code, current })
+            Outcome::Refused(Refusal {
+                operation,
+                code,
+                current,
+            })
         }),
     ]
 }
@@ -71,13 +92,20 @@ pub(crate) fn key() -> impl Strategy<Value = ItemKey> {
         id().prop_map(ItemKey::Resource),
         id().prop_map(ItemKey::Entity),
         id().prop_map(ItemKey::Moment),
-        (id(), id(), id()).prop_map(|(src, edge_type, dst)| ItemKey::Edge { src, edge_type, dst }),
+        (id(), id(), id()).prop_map(|(src, edge_type, dst)| ItemKey::Edge {
+            src,
+            edge_type,
+            dst
+        }),
     ]
 }
 
 fn version() -> impl Strategy<Value = VectorClock> {
     let dot = (0_u8..3, 0_u32..3, 1..=u64::MAX).prop_map(|(n, epoch, sequence)| Dot {
-        actor: ActorId { device: [n; 16], epoch },
+        actor: ActorId {
+            device: [n; 16],
+            epoch,
+        },
         sequence,
     });
     prop::collection::vec(dot, 1..4).prop_map(|dots| dots.into_iter().collect())
@@ -108,7 +136,12 @@ fn members() -> impl Strategy<Value = BTreeMap<Name, Json>> {
 
 fn action() -> impl Strategy<Value = Action> {
     let bytes = prop::collection::vec(any::<u8>(), 0..4);
-    let put_resource = (id(), bytes, prop::option::of(name()), prop::option::of(members()));
+    let put_resource = (
+        id(),
+        bytes,
+        prop::option::of(name()),
+        prop::option::of(members()),
+    );
     let labels = || prop::collection::vec(name(), 0..3);
     let put_entity = (id(), name(), members(), prop::option::of(labels()));
     let changes = prop::collection::btree_map(name(), prop::option::of(json()), 0..3);
@@ -120,19 +153,43 @@ fn action() -> impl Strategy<Value = Action> {
     let put_moment = (id(), any::<i64>(), ".{0,3}", members());
     prop_oneof![
         put_resource.prop_map(|(id, content, content_type, metadata)| {
-            Action::PutResource(PutResource { id, content, content_type, metadata })
+            Action::PutResource(PutResource {
+                id,
+                content,
+                content_type,
+                metadata,
+            })
         }),
         put_entity.prop_map(|(id, entity_type, properties, labels)| {
-            Action::PutEntity(PutEntity { id, entity_type, properties, labels })
+            Action::PutEntity(PutEntity {
+                id,
+                entity_type,
+                properties,
+                labels,
+            })
         }),
         (id(), changes, patch_labels).prop_map(|(id, properties, labels)| {
-            Action::PatchEntity(PatchEntity { id, properties, labels })
+            Action::PatchEntity(PatchEntity {
+                id,
+                properties,
+                labels,
+            })
         }),
         (id(), id(), id(), members()).prop_map(|(src, edge_type, dst, properties)| {
-            Action::PutEdge(PutEdge { src, edge_type, dst, properties })
+            Action::PutEdge(PutEdge {
+                src,
+                edge_type,
+                dst,
+                properties,
+            })
         }),
         put_moment.prop_map(|(id, timestamp_us, content, metadata)| {
-            Action::PutMoment(PutMoment { id, timestamp_us, content, metadata })
+            Action::PutMoment(PutMoment {
+                id,
+                timestamp_us,
+                content,
+                metadata,
+            })
         }),
         key().prop_map(Action::Delete),
     ]
@@ -156,7 +213,9 @@ impl Store {
             let transaction = Transaction::new(hlc, None, vec![action.into()]);
             let transaction = transaction.expect("a transaction");
             let applied = apply(transaction, Dot { actor, sequence }, &store);
-            store.0.extend(applied.expect("items of their kinds").writes);
+            store
+                .0
+                .extend(applied.expect("items of their kinds").writes);
         }
         store
     }

@@ -45,10 +45,17 @@ pub(super) fn from_proto(item: proto::Item) -> Result<Item, DecodeError> {
     let updated_at = Hlc::from_packed(item.updated_at);
     let actors = KnownActors::new(&item.actors, &item.version, updated_at)?;
     let delete = item.last_delete;
-    match item.siblings.ok_or(DecodeError::Missing { field: "kind" })? {
-        Siblings::Resources(list) => {
-            state_from_proto(actors, updated_at, delete, list.siblings, resource_from_proto)
-        }
+    match item
+        .siblings
+        .ok_or(DecodeError::Missing { field: "kind" })?
+    {
+        Siblings::Resources(list) => state_from_proto(
+            actors,
+            updated_at,
+            delete,
+            list.siblings,
+            resource_from_proto,
+        ),
         Siblings::Entities(list) => {
             state_from_proto(actors, updated_at, delete, list.siblings, entity_from_proto)
         }
@@ -61,13 +68,18 @@ pub(super) fn from_proto(item: proto::Item) -> Result<Item, DecodeError> {
     }
 }
 
+/// Reads one sibling and the dot it goes by.
+type ReadSibling<P, T> = fn(&KnownActors, P) -> Result<(Dot, T), DecodeError>;
+
 fn siblings_to_proto<T: Body, P>(
     actors: &mut ListedActors,
     state: &Causal<T>,
     to_proto: fn(&mut ListedActors, Dot, &T) -> P,
 ) -> Vec<P> {
     let siblings = state.siblings().iter();
-    siblings.map(|(&dot, body)| to_proto(actors, dot, body)).collect()
+    siblings
+        .map(|(&dot, body)| to_proto(actors, dot, body))
+        .collect()
 }
 
 fn state_from_proto<T: Body, P>(
@@ -75,11 +87,15 @@ fn state_from_proto<T: Body, P>(
     updated_at: Hlc,
     last_delete: Option<proto::Stamp>,
     siblings: Vec<P>,
-    from_proto: fn(&KnownActors, P) -> Result<(Dot, T), DecodeError>,
+    from_proto: ReadSibling<P, T>,
 ) -> Result<Item, DecodeError> {
-    let siblings = siblings.into_iter().map(|sibling| from_proto(&actors, sibling));
+    let siblings = siblings
+        .into_iter()
+        .map(|sibling| from_proto(&actors, sibling));
     let siblings: BTreeMap<Dot, T> = unique("dot", siblings)?;
-    let last_delete = last_delete.map(|stamp| actors.stamp(Some(stamp))).transpose()?;
+    let last_delete = last_delete
+        .map(|stamp| actors.stamp(Some(stamp)))
+        .transpose()?;
     let state = Causal::from_parts(actors.into_version(), updated_at, last_delete, siblings)?;
     Ok(T::into_item(state))
 }
@@ -104,25 +120,40 @@ fn resource_from_proto(
         bytes: resource.content,
     };
     let body = Resource {
-        content: Lww { value: content, stamp: actors.stamp(resource.content_stamp)? },
+        content: Lww {
+            value: content,
+            stamp: actors.stamp(resource.content_stamp)?,
+        },
         metadata: fields_from_proto(actors, resource.metadata)?,
     };
     Ok((actors.dot(resource.dot)?, body))
 }
 
 fn entity_to_proto(actors: &mut ListedActors, dot: Dot, entity: &Entity) -> proto::Entity {
-    let labels = entity.labels.iter().map(|(name, actor, label)| (name.to_string(), actor, label));
+    let labels = entity
+        .labels
+        .iter()
+        .map(|(name, actor, label)| (name.to_string(), actor, label));
     proto::Entity {
         dot: Some(actors.dot(dot)),
         type_stamp: Some(actors.stamp(entity.entity_type.stamp)),
         entity_type: entity.entity_type.value.to_string(),
         properties: fields_to_proto(actors, &entity.properties),
         labels: labels
-            .map(|(name, actor, LabelDot { sequence, is_removed })| proto::Label {
-                name,
-                dot: Some(actors.dot(Dot { actor, sequence })),
-                is_removed,
-            })
+            .map(
+                |(
+                    name,
+                    actor,
+                    LabelDot {
+                        sequence,
+                        is_removed,
+                    },
+                )| proto::Label {
+                    name,
+                    dot: Some(actors.dot(Dot { actor, sequence })),
+                    is_removed,
+                },
+            )
             .collect(),
     }
 }
@@ -133,7 +164,10 @@ fn entity_from_proto(
 ) -> Result<(Dot, Entity), DecodeError> {
     let entity_type = Name::new(entity.entity_type)?;
     let body = Entity {
-        entity_type: Lww { value: entity_type, stamp: actors.stamp(entity.type_stamp)? },
+        entity_type: Lww {
+            value: entity_type,
+            stamp: actors.stamp(entity.type_stamp)?,
+        },
         properties: fields_from_proto(actors, entity.properties)?,
         labels: labels_from_proto(actors, entity.labels)?,
     };
@@ -148,10 +182,19 @@ fn labels_from_proto(
         let dot = actors.dot(label.dot)?;
         let (sequence, is_removed) = (dot.sequence, label.is_removed);
         let key = (Name::new(label.name)?, dot.actor);
-        Ok((key, LabelDot { sequence, is_removed }))
+        Ok((
+            key,
+            LabelDot {
+                sequence,
+                is_removed,
+            },
+        ))
     });
     let labels = unique("label", labels)?;
-    Ok(labels.into_iter().map(|((name, actor), dot)| (name, actor, dot)).collect())
+    Ok(labels
+        .into_iter()
+        .map(|((name, actor), dot)| (name, actor, dot))
+        .collect())
 }
 
 fn edge_to_proto(actors: &mut ListedActors, dot: Dot, edge: &Edge) -> proto::Edge {
@@ -164,7 +207,10 @@ fn edge_to_proto(actors: &mut ListedActors, dot: Dot, edge: &Edge) -> proto::Edg
 
 fn edge_from_proto(actors: &KnownActors, edge: proto::Edge) -> Result<(Dot, Edge), DecodeError> {
     let value = members_from_proto(edge.properties)?;
-    let properties = Lww { value, stamp: actors.stamp(edge.stamp)? };
+    let properties = Lww {
+        value,
+        stamp: actors.stamp(edge.stamp)?,
+    };
     Ok((actors.dot(edge.dot)?, Edge { properties }))
 }
 
@@ -188,7 +234,10 @@ fn moment_from_proto(
         text: moment.text,
         metadata: members_from_proto(moment.metadata)?,
     };
-    let content = Lww { value, stamp: actors.stamp(moment.stamp)? };
+    let content = Lww {
+        value,
+        stamp: actors.stamp(moment.stamp)?,
+    };
     Ok((actors.dot(moment.dot)?, Moment { content }))
 }
 

@@ -21,23 +21,37 @@ pub(super) fn to_proto(outcome: &Outcome) -> proto::Outcome {
             current: refusal.current.as_ref().map(version_to_proto),
         }),
     };
-    proto::Outcome { outcome: Some(outcome) }
+    proto::Outcome {
+        outcome: Some(outcome),
+    }
 }
 
 pub(super) fn from_proto(outcome: proto::Outcome) -> Result<Outcome, DecodeError> {
     use proto::outcome as oneof;
-    match outcome.outcome.ok_or(DecodeError::Missing { field: "outcome" })? {
+    match outcome
+        .outcome
+        .ok_or(DecodeError::Missing { field: "outcome" })?
+    {
         oneof::Outcome::Applied(applied) => {
             let written = applied.written.into_iter().map(written_from_proto);
             Ok(Outcome::Applied(written.collect::<Result<_, _>>()?))
         }
         oneof::Outcome::Refused(refused) => {
             let number = refused.code;
-            let code = RefusalCode::ALL.into_iter().find(|&code| code as u32 == number);
+            let code = RefusalCode::ALL
+                .into_iter()
+                .find(|&code| code as u32 == number);
             Ok(Outcome::Refused(Refusal {
                 operation: refused.operation,
-                code: code.ok_or(DecodeError::Unknown { field: "refusal", number })?,
-                current: refused.current.as_ref().map(version_from_proto).transpose()?,
+                code: code.ok_or(DecodeError::Unknown {
+                    field: "refusal",
+                    number,
+                })?,
+                current: refused
+                    .current
+                    .as_ref()
+                    .map(version_from_proto)
+                    .transpose()?,
             }))
         }
     }
@@ -57,7 +71,9 @@ pub(super) fn record_from_proto(
 ) -> Result<IdempotencyRecord, DecodeError> {
     let bytes = record.fingerprint.len();
     let fingerprint = record.fingerprint.try_into();
-    let outcome = record.outcome.ok_or(DecodeError::Missing { field: "outcome" })?;
+    let outcome = record
+        .outcome
+        .ok_or(DecodeError::Missing { field: "outcome" })?;
     Ok(IdempotencyRecord {
         index: record.index,
         hlc: Hlc::from_packed(record.hlc),
@@ -76,10 +92,17 @@ fn written_to_proto(written: &Written) -> proto::Written {
 
 fn written_from_proto(written: proto::Written) -> Result<Written, DecodeError> {
     let number = written.effect;
-    let effect = Effect::ALL.into_iter().find(|&effect| effect as u32 == number);
-    let version = written.version.ok_or(DecodeError::Missing { field: "version" })?;
+    let effect = Effect::ALL
+        .into_iter()
+        .find(|&effect| effect as u32 == number);
+    let version = written
+        .version
+        .ok_or(DecodeError::Missing { field: "version" })?;
     Ok(Written {
-        effect: effect.ok_or(DecodeError::Unknown { field: "effect", number })?,
+        effect: effect.ok_or(DecodeError::Unknown {
+            field: "effect",
+            number,
+        })?,
         version: version_from_proto(&version)?,
         updated_at: Hlc::from_packed(written.updated_at),
     })

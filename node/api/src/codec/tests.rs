@@ -81,8 +81,15 @@ const DEVICE: [u8; 16] = [7; 16];
 
 /// A resource as its bytes say it was written by the first write of a device at time 5.
 fn resource() -> proto::Item {
-    let dot = proto::Dot { actor: 0, sequence: 1 };
-    let stamp = proto::Stamp { hlc: 5, actor: 0, sequence: 1 };
+    let dot = proto::Dot {
+        actor: 0,
+        sequence: 1,
+    };
+    let stamp = proto::Stamp {
+        hlc: 5,
+        actor: 0,
+        sequence: 1,
+    };
     let sibling = proto::Resource {
         dot: Some(dot),
         content_stamp: Some(stamp),
@@ -92,7 +99,10 @@ fn resource() -> proto::Item {
     };
     proto::Item {
         actors: vec![DEVICE.to_vec()],
-        version: vec![proto::VersionEntry { actor: 0, sequence: 1 }],
+        version: vec![proto::VersionEntry {
+            actor: 0,
+            sequence: 1,
+        }],
         updated_at: 5,
         last_delete: None,
         siblings: Some(proto::item::Siblings::Resources(proto::Resources {
@@ -108,42 +118,73 @@ fn sibling(item: &mut proto::Item) -> &mut proto::Resource {
     }
 }
 
+type Damage = fn(&mut proto::Item);
+
 #[test]
 fn items_that_break_the_model_are_refused() {
     assert!(decode_item(&resource().encode_to_vec()).is_ok());
-    let cases: [(&str, fn(&mut proto::Item)); 11] = [
+    let cases: [(&str, Damage); 11] = [
         ("message has no kind", |item| item.siblings = None),
         ("message has no dot", |item| sibling(item).dot = None),
-        ("message has no stamp", |item| sibling(item).content_stamp = None),
+        ("message has no stamp", |item| {
+            sibling(item).content_stamp = None;
+        }),
         ("name is empty", |item| sibling(item).content_type.clear()),
         ("item refers to actor 0 of 0", |item| item.actors.clear()),
-        ("actor has 15 bytes or a zero epoch", |item| item.actors[0].truncate(15)),
-        ("actor has 20 bytes or a zero epoch", |item| item.actors[0].extend([0; 4])),
-        ("message has a write with sequence 0", |item| item.version[0].sequence = 0),
-        ("message has the same actor twice", |item| item.version.push(item.version[0])),
-        ("item has a part by 07070707070707070707070707070707:1 that is beyond its version or its time", |item| item.updated_at = 4),
-        ("item has a part by 07070707070707070707070707070707:2 that is beyond its version or its time", |item| {
-            sibling(item).dot = Some(proto::Dot { actor: 0, sequence: 2 });
+        ("actor has 15 bytes or a zero epoch", |item| {
+            item.actors[0].truncate(15);
         }),
+        ("actor has 20 bytes or a zero epoch", |item| {
+            item.actors[0].extend([0; 4]);
+        }),
+        ("message has a write with sequence 0", |item| {
+            item.version[0].sequence = 0;
+        }),
+        ("message has the same actor twice", |item| {
+            item.version.push(item.version[0]);
+        }),
+        (
+            "item has a part by 07070707070707070707070707070707:1 that is beyond its version or its time",
+            |item| item.updated_at = 4,
+        ),
+        (
+            "item has a part by 07070707070707070707070707070707:2 that is beyond its version or its time",
+            |item| {
+                sibling(item).dot = Some(proto::Dot {
+                    actor: 0,
+                    sequence: 2,
+                });
+            },
+        ),
     ];
     for (message, damage) in cases {
         let mut item = resource();
         damage(&mut item);
-        let refusal = decode_item(&item.encode_to_vec()).err().map(|error| error.to_string());
+        let refusal = decode_item(&item.encode_to_vec())
+            .err()
+            .map(|error| error.to_string());
         assert_eq!(refusal.as_deref(), Some(message));
     }
 }
 
 #[test]
 fn transactions_of_nothing_or_of_unknown_operations_are_refused() {
-    let operation = proto::Operation { action: None, precondition: None };
-    let unknown = proto::Transaction { operations: vec![operation], ..Default::default() };
+    let operation = proto::Operation {
+        action: None,
+        precondition: None,
+    };
+    let unknown = proto::Transaction {
+        operations: vec![operation],
+        ..Default::default()
+    };
     assert!(matches!(
         decode_transaction(&unknown.encode_to_vec()),
         Err(DecodeError::UnknownOperation { operation: 0 })
     ));
     let nothing = InvalidTransaction::Empty;
-    assert!(matches!(decode_transaction(&[]), Err(DecodeError::Transaction(error)) if error == nothing));
+    assert!(
+        matches!(decode_transaction(&[]), Err(DecodeError::Transaction(error)) if error == nothing)
+    );
 }
 
 #[test]
@@ -156,6 +197,20 @@ fn an_item_costs_few_bytes_beyond_its_content() {
 /// Stored bytes stay readable: if this fails, the format changed and old databases need a way in.
 #[test]
 fn the_format_of_an_item_is_what_it_was() {
-    let hex: String = resource().encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "0a1007070707070707070707070707070707120210011905000000000000002a220a200a021001120b09050000000000000018011a0a746578742f706c61696e220161");
+    let expected = concat!(
+        "0a1007070707070707070707070707070707", // actors
+        "12021001",                             // version
+        "190500000000000000",                   // updated at
+        "2a220a20",                             // resources, of which one
+        "0a021001",                             // dot
+        "120b090500000000000000",               // content stamp: time,
+        "1801",                                 // and sequence
+        "1a0a746578742f706c61696e",             // content type
+        "220161",                               // content
+    );
+    let parsed: Vec<u8> = (0..expected.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&expected[at..at + 2], 16).expect("two digits"))
+        .collect();
+    assert_eq!(resource().encode_to_vec(), parsed);
 }

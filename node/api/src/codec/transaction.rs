@@ -15,13 +15,18 @@ pub(super) fn to_proto(transaction: &Transaction) -> proto::Transaction {
     let operations = transaction.operations().iter();
     proto::Transaction {
         hlc: transaction.hlc().packed(),
-        idempotency_key: transaction.idempotency_key().map(|key| key.as_str().to_owned()),
+        idempotency_key: transaction
+            .idempotency_key()
+            .map(|key| key.as_str().to_owned()),
         operations: operations.map(operation_to_proto).collect(),
     }
 }
 
 pub(super) fn from_proto(transaction: proto::Transaction) -> Result<Transaction, DecodeError> {
-    let key = transaction.idempotency_key.map(IdempotencyKey::new).transpose()?;
+    let key = transaction
+        .idempotency_key
+        .map(IdempotencyKey::new)
+        .transpose()?;
     let operations = transaction.operations.into_iter().enumerate();
     let operations = operations
         .map(|(n, operation)| operation_from_proto(n, operation))
@@ -50,14 +55,20 @@ pub(super) fn operation_to_proto(operation: &Operation) -> proto::Operation {
         }),
         Action::Delete(key) => oneof::Action::Delete(key.to_bytes()),
     };
-    let precondition = operation.precondition.as_ref().map(|precondition| match precondition {
-        Precondition::Version(version) => {
-            oneof::Precondition::IfVersion(version_to_proto(version))
-        }
-        Precondition::Exists => oneof::Precondition::IfExists(proto::Exists {}),
-        Precondition::Absent => oneof::Precondition::IfAbsent(proto::Absent {}),
-    });
-    proto::Operation { action: Some(action), precondition }
+    let precondition = operation
+        .precondition
+        .as_ref()
+        .map(|precondition| match precondition {
+            Precondition::Version(version) => {
+                oneof::Precondition::IfVersion(version_to_proto(version))
+            }
+            Precondition::Exists => oneof::Precondition::IfExists(proto::Exists {}),
+            Precondition::Absent => oneof::Precondition::IfAbsent(proto::Absent {}),
+        });
+    proto::Operation {
+        action: Some(action),
+        precondition,
+    }
 }
 
 fn operation_from_proto(n: usize, operation: proto::Operation) -> Result<Operation, DecodeError> {
@@ -89,7 +100,10 @@ fn operation_from_proto(n: usize, operation: proto::Operation) -> Result<Operati
         Some(oneof::Precondition::IfExists(_)) => Some(Precondition::Exists),
         Some(oneof::Precondition::IfAbsent(_)) => Some(Precondition::Absent),
     };
-    Ok(Operation { action, precondition })
+    Ok(Operation {
+        action,
+        precondition,
+    })
 }
 
 fn put_resource_to_proto(put: &PutResource) -> proto::PutResource {
@@ -104,7 +118,9 @@ fn put_resource_to_proto(put: &PutResource) -> proto::PutResource {
 }
 
 fn put_resource_from_proto(put: proto::PutResource) -> Result<PutResource, DecodeError> {
-    let metadata = put.metadata.map(|metadata| members_from_proto(metadata.members));
+    let metadata = put
+        .metadata
+        .map(|metadata| members_from_proto(metadata.members));
     Ok(PutResource {
         id: ItemId::new(put.id)?,
         content: put.content,
@@ -127,7 +143,10 @@ fn put_entity_from_proto(put: proto::PutEntity) -> Result<PutEntity, DecodeError
         id: ItemId::new(put.id)?,
         entity_type: Name::new(put.entity_type)?,
         properties: members_from_proto(put.properties)?,
-        labels: put.labels.map(|labels| names_from_proto(labels.names)).transpose()?,
+        labels: put
+            .labels
+            .map(|labels| names_from_proto(labels.names))
+            .transpose()?,
     })
 }
 

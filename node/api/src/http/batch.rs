@@ -67,7 +67,10 @@ impl BatchBody {
     /// What is asked for.
     pub fn into_operations(self) -> Result<Vec<Operation>, BadRequest> {
         let operations = self.ops.into_iter().enumerate().map(|(n, operation)| {
-            let refused = |source| BadRequest::Operation { operation: n, source: Box::new(source) };
+            let refused = |source| BadRequest::Operation {
+                operation: n,
+                source: Box::new(source),
+            };
             operation.into_operation().map_err(refused)
         });
         operations.collect()
@@ -112,7 +115,8 @@ impl BatchOperation {
             }
             (Verb::Put, KindWord::Edge) => {
                 let (src, edge_type, dst) = (self.id("src")?, self.id("type")?, self.id("dst")?);
-                self.body::<PutEdgeBody>()?.into_action(src, edge_type, dst)?
+                self.body::<PutEdgeBody>()?
+                    .into_action(src, edge_type, dst)?
             }
             (Verb::Put, KindWord::Moment) => {
                 let id = self.id("id")?;
@@ -132,7 +136,10 @@ impl BatchOperation {
                 Action::Delete(key)
             }
         };
-        Ok(Operation { action, precondition })
+        Ok(Operation {
+            action,
+            precondition,
+        })
     }
 
     fn with_body(
@@ -176,7 +183,11 @@ impl BatchOperation {
     fn id(&mut self, member: &'static str) -> Result<ItemId, BadRequest> {
         use serde::de::Error;
         let missing = || serde_json::Error::missing_field(member);
-        let value = self.rest.remove(member).ok_or_else(missing).map_err(BadRequest::Body)?;
+        let value = self
+            .rest
+            .remove(member)
+            .ok_or_else(missing)
+            .map_err(BadRequest::Body)?;
         let id: String = serde_json::from_value(value).map_err(BadRequest::Body)?;
         Ok(ItemId::new(id)?)
     }

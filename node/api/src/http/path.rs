@@ -53,7 +53,11 @@ pub fn decode_segment(segment: &str) -> Option<String> {
 pub fn cursor(key: &ItemKey) -> String {
     match key {
         ItemKey::Resource(id) | ItemKey::Entity(id) | ItemKey::Moment(id) => id.to_string(),
-        ItemKey::Edge { src, edge_type, dst } => [src, edge_type, dst]
+        ItemKey::Edge {
+            src,
+            edge_type,
+            dst,
+        } => [src, edge_type, dst]
             .map(|id| encode_segment(id.as_str()))
             .join("/"),
     }
@@ -61,11 +65,15 @@ pub fn cursor(key: &ItemKey) -> String {
 
 /// Reads a cursor of a list of this kind.
 pub fn parse_cursor(kind: Kind, after: &str) -> Result<ItemKey, BadRequest> {
-    let refused = || BadRequest::Cursor { text: after.to_owned() };
+    let refused = || BadRequest::Cursor {
+        text: after.to_owned(),
+    };
     if kind != Kind::Edge {
         return ItemKey::of(kind, ItemId::new(after)?).ok_or_else(refused);
     }
-    let ids = after.split('/').map(|segment| decode_segment(segment).ok_or_else(refused));
+    let ids = after
+        .split('/')
+        .map(|segment| decode_segment(segment).ok_or_else(refused));
     let ids = ids.collect::<Result<Vec<String>, _>>()?;
     let [src, edge_type, dst] = <[String; 3]>::try_from(ids).map_err(|_| refused())?;
     Ok(ItemKey::Edge {

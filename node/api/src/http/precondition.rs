@@ -16,10 +16,15 @@ pub fn parse_if_match(header: &str) -> Result<Precondition, BadRequest> {
     if text == "*" {
         return Ok(Precondition::Exists);
     }
-    let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let unquoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
     match unquoted.parse::<VectorClock>() {
         Ok(version) if !version.is_empty() => Ok(Precondition::Version(version)),
-        _ => Err(BadRequest::IfMatch { text: text.to_owned() }),
+        _ => Err(BadRequest::IfMatch {
+            text: text.to_owned(),
+        }),
     }
 }
 
@@ -27,6 +32,8 @@ pub fn parse_if_match(header: &str) -> Result<Precondition, BadRequest> {
 pub fn parse_if_none_match(header: &str) -> Result<Precondition, BadRequest> {
     match header.trim() {
         "*" => Ok(Precondition::Absent),
-        other => Err(BadRequest::IfNoneMatch { text: other.to_owned() }),
+        other => Err(BadRequest::IfNoneMatch {
+            text: other.to_owned(),
+        }),
     }
 }

@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percolate_core::model::{InvalidId, InvalidName, ItemId, Json, Name};
 use percolate_core::operation::{
-    Action, InvalidIdempotencyKey, InvalidTransaction, PatchEntity, PatchLabels, PutEdge, PutEntity,
-    PutMoment, PutResource,
+    Action, InvalidIdempotencyKey, InvalidTransaction, PatchEntity, PatchLabels, PutEdge,
+    PutEntity, PutMoment, PutResource,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -188,7 +188,10 @@ impl PutResourceBody {
             id,
             content,
             content_type: content_type.transpose()?,
-            metadata: self.metadata.map(|metadata| members("metadata", metadata)).transpose()?,
+            metadata: self
+                .metadata
+                .map(|metadata| members("metadata", metadata))
+                .transpose()?,
         }))
     }
 }
@@ -234,7 +237,12 @@ impl PutEdgeBody {
         dst: ItemId,
     ) -> Result<Action, BadRequest> {
         let properties = members("property", self.properties)?;
-        Ok(Action::PutEdge(PutEdge { src, edge_type, dst, properties }))
+        Ok(Action::PutEdge(PutEdge {
+            src,
+            edge_type,
+            dst,
+            properties,
+        }))
     }
 }
 
@@ -263,6 +271,10 @@ fn members(
     what: &'static str,
     members: BTreeMap<String, Option<Json>>,
 ) -> Result<BTreeMap<Name, Json>, BadRequest> {
-    let present = members.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    present.map(|(key, value)| Ok((name(what, key)?, value))).collect()
+    let present = members
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    present
+        .map(|(key, value)| Ok((name(what, key)?, value)))
+        .collect()
 }

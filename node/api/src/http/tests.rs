@@ -47,7 +47,10 @@ proptest! {
 }
 
 fn version() -> VectorClock {
-    let actor = ActorId { device: [0xAB; 16], epoch: 0 };
+    let actor = ActorId {
+        device: [0xAB; 16],
+        epoch: 0,
+    };
     [Dot { actor, sequence: 7 }].into_iter().collect()
 }
 
@@ -76,8 +79,14 @@ fn preconditions_are_read_from_headers() {
 fn timestamps_are_rfc_3339() {
     for (text, expected) in [
         ("2024-05-01T12:00:00Z", Some("2024-05-01T12:00:00Z")),
-        ("2024-05-01T14:00:00.5+02:00", Some("2024-05-01T12:00:00.5Z")),
-        ("1969-12-31T23:59:59.999999Z", Some("1969-12-31T23:59:59.999999Z")),
+        (
+            "2024-05-01T14:00:00.5+02:00",
+            Some("2024-05-01T12:00:00.5Z"),
+        ),
+        (
+            "1969-12-31T23:59:59.999999Z",
+            Some("1969-12-31T23:59:59.999999Z"),
+        ),
         ("2024-05-01T12:00:00", None),
         ("2024-05-01", None),
         ("yesterday", None),
@@ -107,15 +116,40 @@ fn a_batch_says_what_each_operation_does() {
     let batch: BatchBody = serde_json::from_value(body.clone()).expect("a batch");
     assert_eq!(serde_json::to_value(&batch).expect("JSON"), body);
     let operations = batch.into_operations().expect("operations");
-    let keys: Vec<String> = operations.iter().map(|operation| operation.key().to_string()).collect();
-    assert_eq!(keys, [
-        "resource r", "resource b", "entity e", "entity e", "edge e/knows/f", "moment m", "edge e/knows/f", "entity e",
-    ]);
-    assert_eq!(operations[1].precondition, Some(Precondition::Version(version())));
+    let keys: Vec<String> = operations
+        .iter()
+        .map(|operation| operation.key().to_string())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "resource r",
+            "resource b",
+            "entity e",
+            "entity e",
+            "edge e/knows/f",
+            "moment m",
+            "edge e/knows/f",
+            "entity e",
+        ]
+    );
+    assert_eq!(
+        operations[1].precondition,
+        Some(Precondition::Version(version()))
+    );
     assert_eq!(operations[6].precondition, Some(Precondition::Exists));
-    let Action::PutEntity(put) = &operations[2].action else { panic!("{operations:?}") };
-    let properties: Vec<String> = put.properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!((put.entity_type.as_str(), properties), ("person", vec!["a=1".to_owned()]));
+    let Action::PutEntity(put) = &operations[2].action else {
+        panic!("{operations:?}")
+    };
+    let properties: Vec<String> = put
+        .properties
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(
+        (put.entity_type.as_str(), properties),
+        ("person", vec!["a=1".to_owned()])
+    );
 }
 
 #[test]
@@ -129,46 +163,103 @@ fn bad_requests_say_what_is_wrong() {
         operation
     };
     for (operation, message) in [
-        (put(json!({})), "a resource takes either content or content_base64"),
-        (put(json!({"content": "a", "content_base64": ""})), "a resource takes either content or content_base64"),
-        (put(json!({"content_base64": "?"})), "content_base64 is not standard Base64 with padding"),
-        (put(json!({"content": 1})), "body is not what this call takes: invalid type: integer `1`, expected a string"),
-        (put(json!({"content": "a", "extra": 1})), "body is not what this call takes: unknown field `extra`, expected one of `content`, `content_base64`, `content_type`, `metadata`"),
-        (put(json!({"content": "a", "id": ".."})), "id \"..\" has a segment that is \".\" or \"..\""),
-        (put(json!({"content": "a", "metadata": {"": 1}})), "metadata name is empty"),
-        (put(json!({"content": "a", "if_match": "x"})), "if-match \"x\" is neither * nor one version as given in an etag"),
-        (put(json!({"content": "a", "if_match": "*", "if_none_match": "*"})), "if-match and if-none-match exclude each other"),
-        (json!({"op": "put", "kind": "edge", "src": "a", "dst": "b"}), "body is not what this call takes: missing field `type`"),
-        (json!({"op": "put", "kind": "moment", "id": "m", "timestamp": "now", "content": ""}), "timestamp \"now\" is not an RFC 3339 time with an offset"),
-        (json!({"op": "patch", "kind": "moment", "id": "m"}), "a moment cannot be patched, only an entity can"),
-        (json!({"op": "delete", "kind": "moment", "id": "m", "content": "a"}), "body is not what this call takes: unknown field `content`, there are no fields"),
+        (
+            put(json!({})),
+            "a resource takes either content or content_base64",
+        ),
+        (
+            put(json!({"content": "a", "content_base64": ""})),
+            "a resource takes either content or content_base64",
+        ),
+        (
+            put(json!({"content_base64": "?"})),
+            "content_base64 is not standard Base64 with padding",
+        ),
+        (
+            put(json!({"content": 1})),
+            "body is not what this call takes: invalid type: integer `1`, expected a string",
+        ),
+        (
+            put(json!({"content": "a", "extra": 1})),
+            "body is not what this call takes: unknown field `extra`, expected one of `content`, `content_base64`, `content_type`, `metadata`",
+        ),
+        (
+            put(json!({"content": "a", "id": ".."})),
+            "id \"..\" has a segment that is \".\" or \"..\"",
+        ),
+        (
+            put(json!({"content": "a", "metadata": {"": 1}})),
+            "metadata name is empty",
+        ),
+        (
+            put(json!({"content": "a", "if_match": "x"})),
+            "if-match \"x\" is neither * nor one version as given in an etag",
+        ),
+        (
+            put(json!({"content": "a", "if_match": "*", "if_none_match": "*"})),
+            "if-match and if-none-match exclude each other",
+        ),
+        (
+            json!({"op": "put", "kind": "edge", "src": "a", "dst": "b"}),
+            "body is not what this call takes: missing field `type`",
+        ),
+        (
+            json!({"op": "put", "kind": "moment", "id": "m", "timestamp": "now", "content": ""}),
+            "timestamp \"now\" is not an RFC 3339 time with an offset",
+        ),
+        (
+            json!({"op": "patch", "kind": "moment", "id": "m"}),
+            "a moment cannot be patched, only an entity can",
+        ),
+        (
+            json!({"op": "delete", "kind": "moment", "id": "m", "content": "a"}),
+            "body is not what this call takes: unknown field `content`, there are no fields",
+        ),
     ] {
-        let batch: BatchBody = serde_json::from_value(json!({"ops": [operation]})).expect("a batch");
+        let batch: BatchBody =
+            serde_json::from_value(json!({"ops": [operation]})).expect("a batch");
         let error = batch.into_operations().expect_err(message);
         assert_eq!(error.to_string(), format!("operation 0: {message}"));
         let problem = Problem::from(&error);
-        assert_eq!((problem.status, problem.code, problem.operation), (400, Code::BadRequest, Some(0)));
+        assert_eq!(
+            (problem.status, problem.code, problem.operation),
+            (400, Code::BadRequest, Some(0))
+        );
     }
 }
 
 #[test]
 fn clients_build_batches_from_the_same_bodies() {
     let id = |text: &str| ItemId::new(text).expect("an id");
-    let key = ItemKey::Edge { src: id("a"), edge_type: id("t"), dst: id("b") };
-    let body = PutEdgeBody { properties: BTreeMap::new() };
+    let key = ItemKey::Edge {
+        src: id("a"),
+        edge_type: id("t"),
+        dst: id("b"),
+    };
+    let body = PutEdgeBody {
+        properties: BTreeMap::new(),
+    };
     let operation = BatchOperation::put(&key, &body).expect("JSON");
     let operation: Operation = operation.into_operation().expect("an operation");
     assert_eq!(operation.key(), key);
-    let operation = BatchOperation::delete(&key).into_operation().expect("an operation");
+    let operation = BatchOperation::delete(&key)
+        .into_operation()
+        .expect("an operation");
     assert_eq!(operation.action, Action::Delete(key));
 }
 
 #[test]
 fn codes_have_one_word_everywhere() {
     for code in Code::ALL {
-        assert_eq!(serde_json::to_value(code).expect("JSON"), json!(code.word()));
+        assert_eq!(
+            serde_json::to_value(code).expect("JSON"),
+            json!(code.word())
+        );
         let problem = Problem::new(code, "because");
         let text = serde_json::to_string(&problem).expect("JSON");
-        assert_eq!(serde_json::from_str::<Problem>(&text).expect("its own JSON"), problem);
+        assert_eq!(
+            serde_json::from_str::<Problem>(&text).expect("its own JSON"),
+            problem
+        );
     }
 }

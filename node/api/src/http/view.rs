@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use percolate_core::model::{Causal, Edge, Entity, Fields, Item, ItemKey, Json, Moment, Name, Resource};
+use percolate_core::model::{
+    Causal, Edge, Entity, Fields, Item, ItemKey, Json, Moment, Name, Resource,
+};
 use percolate_core::version::VectorClock;
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +146,10 @@ impl Meta {
 }
 
 pub(super) fn version_view(version: &VectorClock) -> VersionView {
-    version.iter().map(|(actor, sequence)| (actor.to_string(), sequence)).collect()
+    version
+        .iter()
+        .map(|(actor, sequence)| (actor.to_string(), sequence))
+        .collect()
 }
 
 fn resource(ids: Vec<String>, state: &Causal<Resource>, meta: Meta) -> Option<ResourceView> {
@@ -176,7 +181,13 @@ fn edge(ids: Vec<String>, state: &Causal<Edge>, meta: Meta) -> Option<EdgeView> 
     let view = state.view()?;
     let [src, edge_type, dst] = <[String; 3]>::try_from(ids).ok()?;
     let properties = members(&view.properties.value);
-    Some(EdgeView { src, edge_type, dst, properties, meta })
+    Some(EdgeView {
+        src,
+        edge_type,
+        dst,
+        properties,
+        meta,
+    })
 }
 
 fn moment(ids: Vec<String>, state: &Causal<Moment>, meta: Meta) -> Option<MomentView> {
@@ -192,9 +203,15 @@ fn moment(ids: Vec<String>, state: &Causal<Moment>, meta: Meta) -> Option<Moment
 }
 
 fn live_fields(fields: &Fields) -> BTreeMap<String, Json> {
-    fields.live().map(|(name, value)| (name.to_string(), value.clone())).collect()
+    fields
+        .live()
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect()
 }
 
 fn members(members: &BTreeMap<Name, Json>) -> BTreeMap<String, Json> {
-    members.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
+    members
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect()
 }

@@ -42,7 +42,7 @@ pub(super) fn patch(
         PatchLabels::Keep => false,
         PatchLabels::Replace(labels) => replace_labels(&mut entity.labels, labels, stamp.dot),
         PatchLabels::Change { add, remove } => {
-            change_labels(&mut entity.labels, add, remove, stamp.dot)
+            change_labels(&mut entity.labels, add, &remove, stamp.dot)
         }
     };
     within_limits(entity, is_changed)
@@ -50,15 +50,15 @@ pub(super) fn patch(
 
 fn replace_labels(labels: &mut Labels, wanted: Vec<Name>, dot: Dot) -> bool {
     let kept: BTreeSet<&Name> = wanted.iter().collect();
-    let remove = labels
+    let remove: Vec<Name> = labels
         .live()
         .filter(|name| !kept.contains(name))
         .cloned()
         .collect();
-    change_labels(labels, wanted, remove, dot)
+    change_labels(labels, wanted, &remove, dot)
 }
 
-fn change_labels(labels: &mut Labels, add: Vec<Name>, remove: Vec<Name>, dot: Dot) -> bool {
+fn change_labels(labels: &mut Labels, add: Vec<Name>, remove: &[Name], dot: Dot) -> bool {
     let mut is_changed = false;
     for name in remove.iter().filter(|name| !add.contains(name)) {
         is_changed |= labels.remove(name);

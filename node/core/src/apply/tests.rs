@@ -119,7 +119,7 @@ fn version(sequence: u64) -> Precondition {
     Precondition::Version([dot(0, sequence)].into_iter().collect())
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Expected {
     Done(Effect),
     Refused(RefusalCode),
@@ -235,6 +235,11 @@ fn resources_keep_their_content() {
         Some(Precondition::Absent),
         Refused(VersionMismatch),
     );
+}
+
+#[test]
+fn resources_come_and_go() {
+    let put = || resource("a", Some("x=1"));
     check("deleted", &[put()], delete(&put()), None, Done(Deleted));
     check(
         "deleted at an old version",

@@ -50,11 +50,11 @@ impl Fields {
     /// Sets (`Some`) or removes (`None`) the named fields and leaves the others. Tells whether
     /// anything changed.
     pub fn patch(&mut self, changes: BTreeMap<Name, Option<Json>>, stamp: Stamp) -> bool {
-        let mut changed = false;
+        let mut is_changed = false;
         for (name, value) in changes {
-            changed |= self.set(name, value, stamp);
+            is_changed |= self.set(name, value, stamp);
         }
-        changed
+        is_changed
     }
 
     /// Sets exactly these fields: the others are removed. Tells whether anything changed.

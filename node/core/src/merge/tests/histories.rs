@@ -13,7 +13,7 @@ use super::{json, merged};
 use crate::apply::{ReadItems, apply};
 use crate::clock::Hlc;
 use crate::model::arbitrary::{actor, name};
-use crate::model::{Body, Entity, Item, ItemId, ItemKey, Kind, KindMismatch, Resource};
+use crate::model::{Body, Causal, Entity, Item, ItemId, ItemKey, Kind, KindMismatch, Resource};
 use crate::operation::{
     Action, Operation, Outcome, PatchEntity, PatchLabels, Precondition, PutEdge, PutEntity,
     PutMoment, PutResource, Transaction,
@@ -261,7 +261,7 @@ impl World {
         let is_on = of(Write::AddLabel).any(|added| {
             !of(Write::RemoveLabel).any(|&removed| self.events[removed].past.contains(added))
         });
-        let view = Entity::of_item(item).and_then(|state| state.view());
+        let view = Entity::of_item(item).and_then(Causal::view);
         let shown = view.is_some_and(|entity| entity.labels.contains("l"));
         assert_eq!(shown, is_on, "{:?}", self.events);
     }
@@ -282,7 +282,8 @@ impl World {
     }
 }
 
-/// The number of the write whose value is shown; the outer `None` for a deleted item.
+/// The number of the write whose value is shown, if one is; outside `None` for a deleted item.
+#[allow(clippy::option_option)] // No value and no item are two things.
 fn shown(item: &Item) -> Option<Option<usize>> {
     let number = |value: &Value| usize::try_from(value.as_u64()?).ok();
     match item {
@@ -384,9 +385,7 @@ fn patch(
 }
 
 fn content(write: Write, number: usize, live: Option<&Item>) -> Vec<u8> {
-    let view = live
-        .and_then(Resource::of_item)
-        .and_then(|state| state.view());
+    let view = live.and_then(Resource::of_item).and_then(Causal::view);
     match view {
         Some(resource) if write == Write::Patch => resource.content.value.bytes.clone(),
         _ => number.to_string().into_bytes(),

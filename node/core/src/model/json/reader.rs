@@ -132,7 +132,9 @@ impl Reader<'_> {
     fn code_unit(&mut self) -> Result<u16, InvalidJson> {
         let digits = self.text.get(self.at..self.at + 4);
         let is_hex = |digits: &&str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let unit = digits.filter(is_hex).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let unit = digits
+            .filter(is_hex)
+            .and_then(|digits| u16::from_str_radix(digits, 16).ok());
         let unit = unit.ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
         self.at += 4;
         Ok(unit)
@@ -158,15 +160,24 @@ impl Reader<'_> {
         // Negative zero is a double: no integer tells it from zero.
         let whole = match (is_whole, is_negative) {
             (true, false) => text.parse::<u64>().ok().map(Number::from),
-            (true, true) => text.parse::<i64>().ok().filter(|&n| n != 0).map(Number::from),
+            (true, true) => text
+                .parse::<i64>()
+                .ok()
+                .filter(|&n| n != 0)
+                .map(Number::from),
             (false, _) => None,
         };
         let number = whole.or_else(|| Number::from_f64(text.parse().ok()?));
-        number.map(Value::Number).ok_or(InvalidJson::NumberRange { at: start })
+        number
+            .map(Value::Number)
+            .ok_or(InvalidJson::NumberRange { at: start })
     }
 
     fn digits(&mut self) -> Result<(), InvalidJson> {
-        let digits = self.text[self.at..].bytes().take_while(u8::is_ascii_digit).count();
+        let digits = self.text[self.at..]
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count();
         if digits == 0 {
             return Err(self.unexpected("a digit"));
         }
@@ -199,10 +210,17 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), InvalidJson> {
-        if self.take(byte) { Ok(()) } else { Err(self.unexpected(expected)) }
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(self.unexpected(expected))
+        }
     }
 
     fn unexpected(&self, expected: &'static str) -> InvalidJson {
-        InvalidJson::Syntax { expected, at: self.at }
+        InvalidJson::Syntax {
+            expected,
+            at: self.at,
+        }
     }
 }
