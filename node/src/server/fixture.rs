@@ -82,7 +82,7 @@ impl Replica {
         Self::new(Behaviour::Lead, Network::default(), quick_limits())
     }
 
-    pub(crate) fn new(behaviour: Behaviour, network: Network, limits: Limits) -> Self {
+    pub(crate) fn new(behaviour: Behaviour, forwarder: impl Forward, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path(), ReplicaId(1)).unwrap());
         let (commands, received) = mpsc::channel(64);
@@ -100,7 +100,7 @@ impl Replica {
             tenant_id: "acme".to_owned(),
             node: "acme-0".to_owned(),
             tokens: TokenSource::fixed(TOKEN),
-            forwarder: Arc::new(network),
+            forwarder: Arc::new(forwarder),
             limits,
         };
         Self {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::super::fixture::{Behaviour, HISTORY, Network, Replica, quick_limits, request, with};
+use super::super::forward::HttpForwarder;
 use super::super::limits::Limits;
 use crate::tenant::{SessionToken, Unavailable};
 
@@ -252,4 +253,40 @@ async fn reads_that_this_replica_cannot_serve_are_served_by_the_leader() {
         "not_found",
         "local asks nobody"
     );
+}
+
+#[tokio::test]
+async fn a_request_crosses_a_real_connection_unchanged() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let leader = Replica::leader();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = leader.router.clone();
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let trusting_nobody = rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let forwarder = HttpForwarder::new(trusting_nobody).unwrap();
+    let follower = Replica::new(Behaviour::Lead, forwarder, quick_limits());
+    follower.follow(&url);
+    let id = "/resources/a%2Fb%20%25%5C%C3%A4";
+    let written = follower.put(id, DOCUMENT).await;
+    let answer = (written.status, written.header("percolate-role"));
+    assert_eq!(
+        answer,
+        (StatusCode::CREATED, "leader"),
+        "{}",
+        written.detail()
+    );
+    assert_eq!(leader.get(id).await.json()["id"], "a/b %\\\u{e4}");
+    let read = follower
+        .get(&format!("{id}?consistency=linearizable"))
+        .await;
+    assert_eq!(read.header("etag"), written.header("etag"));
+    assert_eq!(follower.put(id, "{").await.code(), "bad_request");
+
+    serving.abort();
+    let _ = serving.await;
+    let refused = follower.put(id, DOCUMENT).await;
+    assert_eq!(refused.code(), "no_leader", "{}", refused.detail());
 }
