@@ -100,7 +100,7 @@ check-dependencies:
 	@$(STAGE) "check: dependencies (cargo-deny)" scripts/dependencies
 
 check-spelling:
-	@$(STAGE) "check: spelling (typos)" scripts/spelling
+	@$(STAGE) "check: spelling (codespell)" scripts/spelling
 
 samples:
 	scripts/samples
@@ -109,4 +109,4 @@ fix:
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	cargo fmt --all
 	PERCOLATE_FIX=1 $(TEST) --quiet --test generated
-	"$$(scripts/tool typos)" --write-changes
+	scripts/spelling --write-changes
