@@ -23,6 +23,7 @@
 //! Labels have few values by construction: `route` is a pattern, never a path.
 
 mod process;
+mod requests;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::requests::counted;
 use crate::tenant::{Role, Status};
 
 /// The content type of [`Metrics::encode`].
@@ -295,7 +297,7 @@ mod tests {
 
     use super::*;
 
-    fn status() -> Status {
+    pub(super) fn status() -> Status {
         Status {
             replica_id: ReplicaId(1),
             incarnation: None,

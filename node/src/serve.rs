@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli;
 use crate::driver::{Driver, Ends, Options};
 use crate::health::{self, Health, Liveness};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, counted};
 use crate::register::kubernetes::KubernetesRegister;
 use crate::server::{self, App, HttpForwarder, Limits, TokenSource};
 use crate::store::Store;
@@ -54,11 +54,11 @@ pub async fn run(options: cli::Serve) -> anyhow::Result<()> {
     let health = Health {
         liveness,
         status: ends.status.clone(),
-        metrics,
+        metrics: Arc::clone(&metrics),
     };
     let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
     let driver = tokio::spawn(driver.run());
-    let ended = serve(&options, tls, ends, replica_id, driver).await;
+    let ended = serve(&options, tls, ends, metrics, replica_id, driver).await;
     watch_tls.abort();
     health.abort();
     ended
@@ -82,6 +82,7 @@ async fn serve(
     options: &cli::Serve,
     tls: Tls,
     ends: Ends,
+    metrics: Arc<Metrics>,
     replica_id: ReplicaId,
     mut driver: tokio::task::JoinHandle<Result<(), crate::driver::DriverError>>,
 ) -> anyhow::Result<()> {
@@ -97,7 +98,7 @@ async fn serve(
     let api = tokio::spawn(tls::serve(
         api_port,
         open,
-        server::router(app),
+        counted(server::router(app), metrics),
         limits,
         stop_api.clone(),
     ));
