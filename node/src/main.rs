@@ -33,7 +33,7 @@ fn main() -> ExitCode {
                 .block_on(serve::run(*options))
                 .map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
         }
-        Command::Client(command) => runtime.block_on(client::run(command)),
+        Command::Client(command) => runtime.block_on(client::run(*command)),
         Command::Completions { shell } => {
             Cli::complete(shell, &mut std::io::stdout());
             ExitCode::SUCCESS

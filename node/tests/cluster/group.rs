@@ -39,7 +39,7 @@ pub(crate) fn key(id: &str) -> ItemKey {
 }
 
 /// Ask until there is an answer; panics with `what` when patience ends.
-pub async fn until<T, F: Future<Output = Option<T>>>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask().await {
@@ -66,7 +66,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub async fn start(replicas: usize, min_in_sync: usize) -> Self {
+    pub(crate) async fn start(replicas: usize, min_in_sync: usize) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a directory");
         write_certificates(directory.path());
@@ -84,7 +84,7 @@ impl Group {
         group
     }
 
-    pub async fn revive(&mut self, ordinal: usize) {
+    pub(crate) async fn revive(&mut self, ordinal: usize) {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let fresh = ReplicaId(uuid::Uuid::new_v4().as_u128());
         // The threads of the killed one may still hold the disk for a moment.
@@ -113,7 +113,7 @@ impl Group {
         self.running[ordinal] = Some(Running { handle: ends.handle, driver, links: tokio::spawn(links), stop });
     }
 
-    pub async fn kill(&mut self, ordinal: usize) {
+    pub(crate) async fn kill(&mut self, ordinal: usize) {
         let Some(running) = self.running[ordinal].take() else { return };
         running.driver.abort();
         running.links.abort();
@@ -135,7 +135,7 @@ impl Group {
         self.running[ordinal].as_ref().expect("running").handle.clone()
     }
 
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         until(PATIENCE, "somebody leads", || {
             let leads = |running: &Option<Running>| {
                 running.as_ref().is_some_and(|running| running.handle.status().role == Role::Leader && running.handle.status().serving)
@@ -145,7 +145,7 @@ impl Group {
         .await
     }
 
-    pub async fn wait_in_sync(&self, replicas: usize) {
+    pub(crate) async fn wait_in_sync(&self, replicas: usize) {
         until(PATIENCE, "all are in sync", || {
             let register = self.register.view().register;
             std::future::ready(register.filter(|register| register.in_sync.len() == replicas && register.replicas.len() == replicas).map(|_| ()))
@@ -154,7 +154,7 @@ impl Group {
     }
 
     /// Write until it is acknowledged, with the same idempotency key, at whoever leads.
-    pub async fn write(&self, id: &str) -> SessionToken {
+    pub(crate) async fn write(&self, id: &str) -> SessionToken {
         let idempotency_key = IdempotencyKey::new(format!("key-{id}")).expect("a valid key");
         until(PATIENCE, "the write is acknowledged", || {
             let key = idempotency_key.clone();
@@ -170,7 +170,7 @@ impl Group {
     }
 
     /// All replicas end with the same bytes.
-    pub async fn wait_equal_states(&self) {
+    pub(crate) async fn wait_equal_states(&self) {
         until(PATIENCE, "all states are equal", || {
             let states: Vec<_> =
                 self.running.iter().flatten().map(|running| running.handle.store.state_hash().expect("readable")).collect();
@@ -179,7 +179,7 @@ impl Group {
         .await;
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         for ordinal in 0..self.running.len() {
             self.kill(ordinal).await;
         }

@@ -268,10 +268,9 @@ impl Applier<'_> {
     /// Deletes exactly the object seen. False when it was gone already.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<bool, ReconcileError>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+        K: kube::Resource<DynamicType = ()>,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.tenant.namespace);
+        let api = self.dynamic(&ApiResource::erase::<K>(&()));
         match api.delete(name, parameters).await {
             Ok(_) => Ok(true),
             Err(error) if is_gone(&error) => Ok(false),
@@ -281,10 +280,9 @@ impl Applier<'_> {
 
     async fn merge<K>(&self, name: &str, patch: &serde_json::Value) -> Result<(), ReconcileError>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+        K: kube::Resource<DynamicType = ()>,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.tenant.namespace);
+        let api = self.dynamic(&ApiResource::erase::<K>(&()));
         let parameters = PatchParams {
             field_manager: Some(names::MANAGED_BY.to_owned()),
             ..PatchParams::default()
@@ -300,11 +298,12 @@ impl Applier<'_> {
     }
 
     fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
-        Api::namespaced_with(
-            self.client.clone(),
-            &self.tenant.namespace,
-            &resource_of(kind),
-        )
+        self.dynamic(&resource_of(kind))
+    }
+
+    /// Answers are not read, so they are not parsed into large types either.
+    fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.tenant.namespace, resource)
     }
 }
 
