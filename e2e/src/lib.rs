@@ -15,8 +15,8 @@
 pub mod api;
 pub mod cluster;
 pub mod command;
-mod digest;
 pub mod demo;
+mod digest;
 pub mod forward;
 pub mod gaps;
 pub mod history;

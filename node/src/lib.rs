@@ -7,13 +7,13 @@
 
 pub mod cli;
 pub mod client;
+pub mod driver;
 pub mod health;
 pub mod metrics;
+pub mod register;
+pub mod serve;
 pub mod server;
 pub mod store;
 pub mod tenant;
 pub mod tls;
-pub mod driver;
-pub mod register;
-pub mod serve;
 pub mod transport;

@@ -72,19 +72,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         Api::<Lease>::namespaced(clients.lease.clone(), &settings.pod_namespace),
         format!("{}_{:016x}", settings.pod_name, rand::random::<u64>()),
     );
-    let warm = async {
-        for part in &parts {
-            part.context.caches.ready().await?;
-        }
-        ready.store(true, Ordering::Release);
-        tracing::info!("caches are filled");
-        if !settings.without_lease {
-            candidate.acquire().await;
-        }
-        anyhow::Ok(())
-    };
     tokio::select! {
-        warm = warm => warm?,
+        warm = warm_up(&parts, &ready, &mut candidate, settings.without_lease) => warm?,
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!("at work");
@@ -117,17 +106,42 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     }
     metrics.set_leader(false);
-    if tokio::time::timeout(Duration::from_secs(2), event_worker)
-        .await
-        .is_err()
-    {
+    wind_down(event_worker, candidate, settings.without_lease).await;
+    Ok(())
+}
+
+/// Fill the caches, then wait for the lease: a standby takes over with caches that are warm.
+async fn warm_up(
+    parts: &[Part],
+    ready: &AtomicBool,
+    candidate: &mut Candidate,
+    without_lease: bool,
+) -> anyhow::Result<()> {
+    for part in parts {
+        part.context.caches.ready().await?;
+    }
+    ready.store(true, Ordering::Release);
+    tracing::info!("caches are filled");
+    if !without_lease {
+        candidate.acquire().await;
+    }
+    Ok(())
+}
+
+/// Let the last events out, then the next operator in.
+async fn wind_down(
+    event_worker: tokio::task::JoinHandle<()>,
+    mut candidate: Candidate,
+    without_lease: bool,
+) {
+    let events = tokio::time::timeout(Duration::from_secs(2), event_worker).await;
+    if events.is_err() {
         tracing::debug!("events were still waiting");
     }
-    if !settings.without_lease {
+    if !without_lease {
         candidate.release().await;
     }
     tracing::info!("stopped");
-    Ok(())
 }
 
 /// The operator of one namespace, or of all.

@@ -232,11 +232,7 @@ mod tests {
                 register(4, 2, &[1, 2]),
                 Err(LeaderChangedWithinEpoch),
             ),
-            (
-                "without leader",
-                register(4, 1, &[2]),
-                Err(LeaderNotInSync),
-            ),
+            ("without leader", register(4, 1, &[2]), Err(LeaderNotInSync)),
             ("empty", register(4, 1, &[]), Err(LeaderNotInSync)),
             ("other history", other_history, Err(IncarnationChanged)),
         ];

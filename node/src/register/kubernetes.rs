@@ -110,13 +110,13 @@ impl KubernetesRegister {
             ..convert::status(&register)
         });
         let parameters = PostParams::default();
-        let change = self
-            .calls
-            .replace_status(&self.name, &parameters, &object);
+        let change = self.calls.replace_status(&self.name, &parameters, &object);
         match tokio::time::timeout(ANSWER_WITHIN, change).await {
             Ok(Ok(changed)) => self
                 .view(changed)
-                .map_or(ChangeOutcome::NotKnownApplied, |view| ChangeOutcome::Applied(Box::new(view))),
+                .map_or(ChangeOutcome::NotKnownApplied, |view| {
+                    ChangeOutcome::Applied(Box::new(view))
+                }),
             Ok(Err(kube::Error::Api(refusal))) if refusal.code == 409 => {
                 ChangeOutcome::NotKnownApplied
             }

@@ -50,7 +50,9 @@ impl MemoryRegister {
             applied = Some(view.clone());
             true
         });
-        applied.map_or(ChangeOutcome::NotKnownApplied, |view| ChangeOutcome::Applied(Box::new(view)))
+        applied.map_or(ChangeOutcome::NotKnownApplied, |view| {
+            ChangeOutcome::Applied(Box::new(view))
+        })
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) fn key(id: &str) -> ItemKey {
 }
 
 /// Ask until there is an answer; panics with `what` when patience ends.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask().await {
@@ -77,7 +81,13 @@ impl Group {
             ports.push(free.local_addr().expect("bound").port());
         }
         let running = (0..replicas).map(|_| None).collect();
-        let mut group = Self { directory, tls, register: MemoryRegister::new(None, min_in_sync), ports, running };
+        let mut group = Self {
+            directory,
+            tls,
+            register: MemoryRegister::new(None, min_in_sync),
+            ports,
+            running,
+        };
         for ordinal in 0..replicas {
             group.revive(ordinal).await;
         }
@@ -88,13 +98,22 @@ impl Group {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let fresh = ReplicaId(uuid::Uuid::new_v4().as_u128());
         // The threads of the killed one may still hold the disk for a moment.
-        let store = until(PATIENCE, "the disk is free", || std::future::ready(Store::open(&path, fresh).ok())).await;
+        let store = until(PATIENCE, "the disk is free", || {
+            std::future::ready(Store::open(&path, fresh).ok())
+        })
+        .await;
         let ports = self.ports.clone();
         let address = move |pod: &str| {
-            let ordinal: usize = pod.trim_start_matches("acme-").parse().expect("a pod of this group");
+            let ordinal: usize = pod
+                .trim_start_matches("acme-")
+                .parse()
+                .expect("a pod of this group");
             format!("https://localhost:{}", ports[ordinal])
         };
-        let network = Network { connector: Connector::new(&self.tls), address: Arc::new(address) };
+        let network = Network {
+            connector: Connector::new(&self.tls),
+            address: Arc::new(address),
+        };
         let options = Options {
             pod: format!("acme-{ordinal}"),
             timing: Timing::new(100, 800),
@@ -102,19 +121,41 @@ impl Group {
             entropy: uuid::Uuid::new_v4().as_u128(),
         };
         let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
-        let (driver, ends) =
-            Driver::new(Arc::new(store), Arc::new(self.register.clone()), network, options, metrics, liveness).expect("a driver");
-        let listener = TcpListener::bind(("127.0.0.1", self.ports[ordinal])).await.expect("the port is free");
+        let (driver, ends) = Driver::new(
+            Arc::new(store),
+            Arc::new(self.register.clone()),
+            network,
+            options,
+            metrics,
+            liveness,
+        )
+        .expect("a driver");
+        let listener = TcpListener::bind(("127.0.0.1", self.ports[ordinal]))
+            .await
+            .expect("the port is free");
         let stop = CancellationToken::new();
         let me = ends.handle.status().replica_id;
         let routes = LinkService::router(me, ends.inputs, ends.status);
-        let links = tls::serve(listener, Security::Mutual(self.tls.clone()), routes, Limits::default(), stop.clone());
+        let links = tls::serve(
+            listener,
+            Security::Mutual(self.tls.clone()),
+            routes,
+            Limits::default(),
+            stop.clone(),
+        );
         let driver = tokio::spawn(async move { driver.run().await.expect("the disk works") });
-        self.running[ordinal] = Some(Running { handle: ends.handle, driver, links: tokio::spawn(links), stop });
+        self.running[ordinal] = Some(Running {
+            handle: ends.handle,
+            driver,
+            links: tokio::spawn(links),
+            stop,
+        });
     }
 
     pub(crate) async fn kill(&mut self, ordinal: usize) {
-        let Some(running) = self.running[ordinal].take() else { return };
+        let Some(running) = self.running[ordinal].take() else {
+            return;
+        };
         running.driver.abort();
         running.links.abort();
         running.stop.cancel();
@@ -132,13 +173,19 @@ impl Group {
     }
 
     pub(crate) fn handle(&self, ordinal: usize) -> Handle {
-        self.running[ordinal].as_ref().expect("running").handle.clone()
+        self.running[ordinal]
+            .as_ref()
+            .expect("running")
+            .handle
+            .clone()
     }
 
     pub(crate) async fn leader(&self) -> usize {
         until(PATIENCE, "somebody leads", || {
             let leads = |running: &Option<Running>| {
-                running.as_ref().is_some_and(|running| running.handle.status().role == Role::Leader && running.handle.status().serving)
+                running.as_ref().is_some_and(|running| {
+                    running.handle.status().role == Role::Leader && running.handle.status().serving
+                })
             };
             std::future::ready(self.running.iter().position(leads))
         })
@@ -148,7 +195,13 @@ impl Group {
     pub(crate) async fn wait_in_sync(&self, replicas: usize) {
         until(PATIENCE, "all are in sync", || {
             let register = self.register.view().register;
-            std::future::ready(register.filter(|register| register.in_sync.len() == replicas && register.replicas.len() == replicas).map(|_| ()))
+            std::future::ready(
+                register
+                    .filter(|register| {
+                        register.in_sync.len() == replicas && register.replicas.len() == replicas
+                    })
+                    .map(|_| ()),
+            )
         })
         .await;
     }
@@ -161,8 +214,15 @@ impl Group {
             async move {
                 let handle = self.handle(self.leader().await);
                 let write = handle.write(vec![put(id)], Some(key));
-                let written = tokio::time::timeout(Duration::from_secs(3), write).await.ok()?.ok()?;
-                assert!(matches!(written.outcome, Outcome::Applied(_)), "{:?}", written.outcome);
+                let written = tokio::time::timeout(Duration::from_secs(3), write)
+                    .await
+                    .ok()?
+                    .ok()?;
+                assert!(
+                    matches!(written.outcome, Outcome::Applied(_)),
+                    "{:?}",
+                    written.outcome
+                );
                 Some(written.token)
             }
         })
@@ -172,9 +232,18 @@ impl Group {
     /// All replicas end with the same bytes.
     pub(crate) async fn wait_equal_states(&self) {
         until(PATIENCE, "all states are equal", || {
-            let states: Vec<_> =
-                self.running.iter().flatten().map(|running| running.handle.store.state_hash().expect("readable")).collect();
-            std::future::ready(states.windows(2).all(|pair| pair[0] == pair[1]).then_some(()))
+            let states: Vec<_> = self
+                .running
+                .iter()
+                .flatten()
+                .map(|running| running.handle.store.state_hash().expect("readable"))
+                .collect();
+            std::future::ready(
+                states
+                    .windows(2)
+                    .all(|pair| pair[0] == pair[1])
+                    .then_some(()),
+            )
         })
         .await;
     }
@@ -188,18 +257,27 @@ impl Group {
 
 /// An authority and one certificate of it for localhost, as client and server.
 fn write_certificates(directory: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    };
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_certificate = authority.self_signed(&authority_key).expect("signed");
     let key = KeyPair::generate().expect("a key");
     let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = leaf.signed_by(&key, &Issuer::new(authority, authority_key)).expect("signed");
-    for (name, content) in
-        [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority_certificate.pem())]
-    {
+    leaf.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let certificate = leaf
+        .signed_by(&key, &Issuer::new(authority, authority_key))
+        .expect("signed");
+    for (name, content) in [
+        ("tls.crt", certificate.pem()),
+        ("tls.key", key.serialize_pem()),
+        ("ca.crt", authority_certificate.pem()),
+    ] {
         std::fs::write(directory.join(name), content).expect("writable");
     }
 }

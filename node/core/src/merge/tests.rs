@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Hlc;
 use crate::model::arbitrary::{self, dot, name, stamp};
 use crate::model::{
-    Body, Causal, Content, Entity, Fields, Json, Kind, Labels, Lww, Name, Resource,
+    Body, Causal, Content, Entity, Fields, Json, Kind, Labels, Lww, Name, Resource, Stamp,
 };
 use crate::version::VectorClock;
 
@@ -87,9 +87,11 @@ fn conflicts_name_what_was_put_aside() {
     let ours = write(&base, "1", 5, 0, 2);
     let theirs = write(&base, "2", 4, 1, 1);
     let deleted = base.deleted(stamp(9, 1, 1));
+    let other_field = write_field(&base, "g", "9", stamp(4, 1, 1));
     let field = || Subject::Field(name("f"));
     for (case, a, b, expected) in [
         ("known to the other side", &base, &ours, vec![]),
+        ("left alone by the other side", &ours, &other_field, vec![]),
         (
             "the later stays",
             &ours,
@@ -192,11 +194,14 @@ fn thing(value: &str, hlc: u64, n: u8, sequence: u64) -> Item {
 
 /// The entity after a write of `f` by somebody who had seen it.
 fn write(previous: &Item, value: &str, hlc: u64, n: u8, sequence: u64) -> Item {
+    write_field(previous, "f", value, stamp(hlc, n, sequence))
+}
+
+fn write_field(previous: &Item, field: &str, value: &str, stamp: Stamp) -> Item {
     let state = Entity::of_item(previous).expect("an entity");
-    let stamp = stamp(hlc, n, sequence);
     let mut body = state.view().expect("a live entity").into_owned();
     body.properties
-        .patch([(name("f"), Some(json(value)))].into(), stamp);
+        .patch([(name(field), Some(json(value)))].into(), stamp);
     Entity::into_item(Causal::written(Some(state), stamp, body))
 }
 
@@ -207,4 +212,20 @@ fn a_blank_state_merges_as_any_other() {
     let blank = Entity::into_item(blank.expect("a valid state"));
     assert!(merged(&thing("1", 1, 0, 1), &blank).is_deleted());
     assert!(!merged(&thing("1", 1, 1, 1), &blank).is_deleted());
+}
+
+#[test]
+fn of_two_values_with_one_stamp_all_nodes_keep_the_same() {
+    let at = stamp(1, 0, 1);
+    let (a, b) = (
+        Lww {
+            value: name("a"),
+            stamp: at,
+        },
+        Lww {
+            value: name("b"),
+            stamp: at,
+        },
+    );
+    assert_eq!(a.clone().join(b.clone()), b.join(a));
 }

@@ -29,7 +29,12 @@ fn a_label_can_come_back() {
     let old = labels.clone();
     assert!(labels.remove(&name("x")) && !labels.contains("x"));
     assert!(labels.add(name("x"), dot(0, 2)) && labels.contains("x"));
-    assert!(labels.join(old).contains("x"));
+    let mut removed_elsewhere = old.clone();
+    assert!(removed_elsewhere.remove(&name("x")));
+    for copy in [old, removed_elsewhere] {
+        assert!(labels.clone().join(copy.clone()).contains("x"));
+        assert!(copy.join(labels.clone()).contains("x"));
+    }
 }
 
 #[test]
