@@ -178,18 +178,6 @@ fn pods_are_added_at_once_and_removed_only_after_their_replica_was_dropped() {
             2,
             &["delete data-acme-2"],
         ),
-        Case {
-            activity: Some(conditions::SCALING_UP),
-            ..quiet(
-                "pod gone though its replica is in sync: it comes back before it leaves",
-                2,
-                world(3, |world| {
-                    world.stateful_set.as_mut().unwrap().replicas = 2;
-                    world.pods.remove(&2);
-                }),
-                3,
-            )
-        },
     ] {
         check(&case);
     }
