@@ -94,7 +94,7 @@ check-generated:
 	@$(STAGE) "check: CRDs in the chart, conditions in the documents" $(TEST) --quiet --test generated
 
 check-lints:
-	@$(STAGE) "check: lints (clippy)" cargo clippy --workspace --all-targets --locked -- --cap-lints warn
+	@$(STAGE) "check: lints (clippy)" cargo clippy --workspace --all-targets --locked -- -D warnings
 
 check-dependencies:
 	@$(STAGE) "check: dependencies (cargo-deny)" scripts/dependencies

@@ -70,7 +70,7 @@ reasons! {
     SERVING = "Serving" on [(READY, "True")]:
         "The leader and every desired replica are ready.";
     DEGRADED = "Degraded" on [(READY, "True")]:
-        "Reads and writes are served, with fewer ready replicas than desired. See ReplicationHealthy.";
+        "Reads and writes are served, with fewer ready replicas than desired. See `ReplicationHealthy`.";
     STOPPED = "Stopped" on [(READY, "False"), (LEADER_ELECTED, "False"), (REPLICATION_HEALTHY, "True")]:
         "spec.replicas is 0: no pods run, volumes and register are kept. Raise spec.replicas to go on.";
     STARTING = "Starting" on [(READY, "False"), (LEADER_ELECTED, "False"), (REPLICATION_HEALTHY, "False")]:

@@ -115,7 +115,7 @@ pub fn read_only_service(tenant: &str) -> String {
     format!("{tenant}-ro")
 }
 
-/// The ServiceAccount, Role, RoleBinding and ConfigMap of the nodes.
+/// The `ServiceAccount`, Role, `RoleBinding` and ConfigMap of the nodes.
 pub fn node(tenant: &str) -> String {
     format!("{tenant}-node")
 }
@@ -135,7 +135,7 @@ pub fn admin_secret(tenant: &str) -> String {
     format!("{tenant}-admin")
 }
 
-/// The PodDisruptionBudget and NetworkPolicy.
+/// The `PodDisruptionBudget` and NetworkPolicy.
 pub fn policy(tenant: &str) -> String {
     tenant.to_owned()
 }

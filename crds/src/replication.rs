@@ -70,7 +70,7 @@ pub struct Request {
     /// What is asked.
     pub kind: RequestKind,
 
-    /// The pod concerned: the successor of a HandOver (default: any in-sync one), the pod of a Drop.
+    /// The pod concerned: the successor of a `HandOver` (default: any in-sync one), the pod of a Drop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pod: Option<String>,

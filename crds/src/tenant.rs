@@ -119,7 +119,7 @@ pub struct StorageSpec {
     #[schemars(length(max = 253))]
     pub storage_class_name: Option<String>,
 
-    /// ReadWriteOncePod where the storage driver has it, else ReadWriteOnce. Cannot be changed.
+    /// `ReadWriteOncePod` where the storage driver has it, else `ReadWriteOnce`. Cannot be changed.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("storage.accessMode cannot be changed on existing volumes: create a new tenant with the other mode and import the data"))]
     pub access_mode: AccessMode,

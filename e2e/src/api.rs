@@ -136,6 +136,7 @@ impl Api {
     }
 
     /// The same API with another token.
+    #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self {
             token: token.to_owned(),

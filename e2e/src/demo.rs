@@ -9,7 +9,7 @@
 //! it again works: the manifest is applied again, documents that are there stay.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use crate::image;
 use crate::install::Installation;
 use crate::load::Load;
 use crate::progress::{elapsed, say};
+use crate::repository;
 use crate::tenant::{Tenant, View};
 
 const NAMESPACE: &str = "tenants";
@@ -36,14 +37,14 @@ const TENANT: &str = "acme";
 /// In the manifest, and after scaling.
 const REPLICAS: (usize, usize) = (2, 3);
 /// Volumes, processes, first leader; on a cluster of the user's also pulling images.
-const READY_LIMIT: Duration = Duration::from_secs(300);
+const READY_LIMIT: Duration = Duration::from_mins(5);
 /// Promised are seconds.
-const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
+const FAILOVER_LIMIT: Duration = Duration::from_mins(1);
 /// Enough to see that writing goes on, few enough for two cores.
 const WRITERS: usize = 8;
 /// Writes before the kill and after the failover.
 const WRITES: usize = 100;
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
+const WRITE_LIMIT: Duration = Duration::from_mins(1);
 /// Lines of a document that are shown.
 const SHOWN_LINES: usize = 5;
 
@@ -75,7 +76,7 @@ struct Demo {
 impl Demo {
     async fn apply(&self) -> Result<()> {
         title("A tenant: two replicas, from a manifest");
-        let sample = repository().join("e2e/samples/acme.yaml");
+        let sample = repository::root()?.join("e2e/samples/acme.yaml");
         say(&fs::read_to_string(&sample)?);
         let sample = sample.to_string_lossy();
         self.show(&["apply", "-f", &sample]).await?;
@@ -279,27 +280,26 @@ fn title(text: &str) {
     say(&format!("\n=== {text}"));
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// A folder with the repository's Markdown alone, under the same paths.
 fn own_markdown() -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
-    let listed = run(Command::new("git").arg("-C").arg(repository()).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "*.md",
-    ]))
+    let listed = run(Command::new("git")
+        .arg("-C")
+        .arg(repository::root()?)
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "*.md",
+        ]))
     .context("the repository's documents cannot be listed; name a folder of documents instead")?;
     for name in listed.lines() {
         let target = folder.path().join(name);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::copy(repository().join(name), target)?;
+        fs::copy(repository::root()?.join(name), target)?;
     }
     Ok(folder)
 }

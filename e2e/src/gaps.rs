@@ -34,7 +34,7 @@ pub fn pauses(acknowledged: &[Duration], faults: &[Duration]) -> Vec<Duration> {
             acknowledged
                 .windows(2)
                 .filter(|pair| pair[1] > *fault && pair[0] < until)
-                .map(|pair| pair[1] - pair[0])
+                .map(|pair| pair[1].saturating_sub(pair[0]))
                 .max()
         })
         .collect()
@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn a_fault_costs_the_longest_silence_until_the_next_fault() {
-        let cases: [(&str, &[u64], &[u64], &[u64]); 6] = [
+        type Case<'a> = (&'a str, &'a [u64], &'a [u64], &'a [u64]);
+        let cases: [Case; 6] = [
             ("no fault", &[0, 10, 500], &[], &[]),
             (
                 "the silence spans the fault",

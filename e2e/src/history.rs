@@ -143,7 +143,9 @@ pub enum Violation {
 /// Finds every broken promise in one client's history.
 pub fn check(history: &[Event]) -> Vec<Violation> {
     let mut client = Client::default();
-    history.iter().for_each(|event| client.live_through(event));
+    for event in history {
+        client.live_through(event);
+    }
     client.compare_replicas();
     client.violations
 }

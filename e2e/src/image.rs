@@ -21,6 +21,7 @@ use self::oci::{Image, Layer, Start};
 use crate::cluster::layout::cache;
 use crate::command::{line, run, system};
 use crate::progress::{say, step};
+use crate::repository;
 
 mod oci;
 mod rootfs;
@@ -161,7 +162,7 @@ fn cargo_build() -> Result<()> {
             "--package",
             "percolate-operator",
         ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+        .current_dir(repository::root()?);
     say(&format!("  {}", line(&command)));
     // Its own progress goes straight to the terminal.
     let status = command.status().context("cannot run cargo")?;
@@ -178,7 +179,7 @@ fn programs_directory() -> Result<PathBuf> {
     }
     let metadata = run(Command::new("cargo")
         .args(["metadata", "--no-deps", "--format-version=1"])
-        .current_dir(env!("CARGO_MANIFEST_DIR")))?;
+        .current_dir(repository::root()?))?;
     Ok(serde_json::from_str::<Metadata>(&metadata)?
         .target_directory
         .join("debug"))

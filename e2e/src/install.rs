@@ -22,6 +22,7 @@ use crate::command::{run, succeeds};
 use crate::image::{self, BuiltImage, Images};
 use crate::programs::{Kubernetes, helm};
 use crate::progress::{say, step};
+use crate::repository;
 
 /// Where the operator runs.
 pub const SYSTEM_NAMESPACE: &str = "percolate-system";
@@ -168,7 +169,7 @@ fn install_on_local_cluster(cluster: &Cluster, kubectl: &Path) -> Result<()> {
     let wanted = [
         images.node.reference.clone(),
         images.operator.reference.clone(),
-        fingerprint(&[chart()])?,
+        fingerprint(&[chart()?])?,
         cluster.node_names().join(" "),
     ]
     .join("\n");
@@ -206,7 +207,7 @@ fn install_chart(kubeconfig: &Path, operator: &str, node: &str) -> Result<()> {
         run(Command::new(helm)
             .env("KUBECONFIG", kubeconfig)
             .args(["upgrade", "--install", RELEASE])
-            .arg(chart())
+            .arg(chart()?)
             .args(["--namespace", SYSTEM_NAMESPACE, "--create-namespace"])
             .arg("--set-string")
             .arg(format!(
@@ -247,8 +248,8 @@ fn await_operator(kubectl: &Path, kubeconfig: &Path) -> Result<()> {
     })
 }
 
-fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/percolate")
+fn chart() -> Result<PathBuf> {
+    Ok(repository::root()?.join("charts/percolate"))
 }
 
 /// The images of the programs as they are, packed anew only when a program changed.

@@ -26,5 +26,6 @@ pub mod load;
 pub mod prerequisites;
 pub mod programs;
 pub mod progress;
+mod repository;
 pub mod story;
 pub mod tenant;

@@ -25,13 +25,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries of one write.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A client that was not answered this long leaves the write unknown and takes a new key.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_mins(1);
 /// Every so many writes the client reads its own entity at a pod of chance.
 const READ_EVERY: u64 = 5;
 /// Every so many writes the client sends the one before the last again.
 const REPLAY_EVERY: u64 = 10;
 /// How long every replica may take to show what was written last.
-const FINAL_READ: Duration = Duration::from_secs(60);
+const FINAL_READ: Duration = Duration::from_mins(1);
 
 /// Clients at work.
 pub struct Load {

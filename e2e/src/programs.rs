@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::cluster::layout::cache;
 use crate::digest;
 use crate::progress::{elapsed, say};
+use crate::repository;
 
 /// The Kubernetes that the cluster runs.
 pub const KUBERNETES_VERSION: &str = "v1.37.2";
@@ -126,7 +127,7 @@ pub fn helm() -> Result<PathBuf> {
 
 /// The directory with the module's programs.
 fn built(module: Module) -> Result<PathBuf> {
-    let sources = sources(module);
+    let sources = sources(module)?;
     let directory =
         cache()?
             .join("bin")
@@ -137,10 +138,8 @@ fn built(module: Module) -> Result<PathBuf> {
     Ok(directory)
 }
 
-fn sources(module: Module) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("cluster")
-        .join(module.name)
+fn sources(module: Module) -> Result<PathBuf> {
+    Ok(repository::root()?.join("e2e/cluster").join(module.name))
 }
 
 fn hash(module: Module, sources: &Path) -> Result<String> {
@@ -246,7 +245,8 @@ mod tests {
 
     #[test]
     fn kubernetes_says_the_version_that_its_module_pins() {
-        let pinned = fs::read_to_string(sources(KUBERNETES).join("go.mod")).expect("readable");
+        let pinned = fs::read_to_string(sources(KUBERNETES).expect("a repository").join("go.mod"))
+            .expect("readable");
         assert!(pinned.contains(&format!("k8s.io/kubernetes {KUBERNETES_VERSION}")));
         assert!(
             KUBERNETES
@@ -265,7 +265,7 @@ mod tests {
                 ..COREDNS
             },
         ]
-        .map(|module| hash(module, &sources(module)).expect("readable"));
+        .map(|module| hash(module, &sources(module).expect("a repository")).expect("readable"));
         assert_eq!(hashes[0].len(), HASH_DIGITS);
         assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2]);
     }

@@ -22,7 +22,7 @@ use crate::progress::say;
 use crate::tenant::{Tenant, create_namespace};
 
 /// Images are loaded, so this is volumes, processes, first leader: more than a busy machine needs.
-pub const READY_LIMIT: Duration = Duration::from_secs(180);
+pub const READY_LIMIT: Duration = Duration::from_mins(3);
 /// Pods get 60 s to hand over and end.
 pub const GONE_LIMIT: Duration = Duration::from_secs(150);
 /// Set to keep what a failed story leaves behind.

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 const WRITERS: usize = 16;
 const WRITES: usize = 100;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const OUTAGE_SECONDS: u64 = 120;
 /// Sets how long the API server is away.
 const OUTAGE_VARIABLE: &str = "PERCOLATE_OUTAGE_SECONDS";

@@ -22,6 +22,7 @@ async fn mistakes_are_told_where_they_can_be_seen() {
 }
 
 /// (what is wrong, name, spec, words of the answer)
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn refused_at_once(ground: &Ground) -> Result<()> {
     let long = "x".repeat(41);
     let cases: [(&str, &str, Value, &str); 14] = [

@@ -9,7 +9,7 @@ use percolate_e2e::story::{self, GONE_LIMIT, Ground, READY_LIMIT};
 use percolate_e2e::tenant::Tenant;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_policy_does_what_it_says() {

@@ -17,7 +17,7 @@ use serde_json::json;
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
 const WRITES: usize = 100;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_are_replaced_while_no_operator_runs() {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 /// Caches and connections of the start are gone by then.
 const SETTLING: Duration = Duration::from_secs(20);
-const MEASURED: Duration = Duration::from_secs(60);
+const MEASURED: Duration = Duration::from_mins(1);
 /// The kernel's unit of processor time in `/proc`, the same on every Linux there is: 10 ms.
 const TICK_MILLIS: u64 = 10;
 /// Figures are shown, not judged; this would be another program.

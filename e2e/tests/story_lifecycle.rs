@@ -10,7 +10,7 @@ use percolate_e2e::story::{self, READY_LIMIT, record_sample};
 use percolate_e2e::tenant::Tenant;
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_is_applied_watched_scaled_stopped_and_resumed() {

@@ -19,7 +19,7 @@ const WRITERS: usize = 16;
 const WRITES: usize = 100;
 const LIMIT: Duration = Duration::from_secs(90);
 /// The controller manager's grace for a silent node, the operator's for its volume, then a clone.
-const REPLACED_LIMIT: Duration = Duration::from_secs(300);
+const REPLACED_LIMIT: Duration = Duration::from_mins(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_machine_costs_seconds_and_no_write() {

@@ -14,8 +14,8 @@ use serde_json::json;
 
 const WRITERS: usize = 16;
 const WRITES: usize = 100;
-const LIMIT: Duration = Duration::from_secs(60);
-const ROLL_LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(1);
+const ROLL_LIMIT: Duration = Duration::from_mins(5);
 const PODS: [&str; 3] = ["acme-0", "acme-1", "acme-2"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use serde_json::json;
 
 const WRITERS: usize = 16;
 const WRITES: usize = 100;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// From one replica, up and down again.
 const STEPS: [u8; 3] = [3, 2, 1];
 

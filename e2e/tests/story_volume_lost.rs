@@ -13,7 +13,7 @@ use serde_json::json;
 
 const WRITERS: usize = 8;
 const WRITES: usize = 100;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_volume_is_replaced_and_cloned() {

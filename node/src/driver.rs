@@ -320,12 +320,12 @@ impl Driver {
                 }
                 Effect::ReadRegister => self.read_register(),
                 Effect::ChangeRegister { expected, register } => {
-                    self.change_register(expected, register)
+                    self.change_register(expected, register);
                 }
                 Effect::Commit(index) => self.commit = index,
                 Effect::Proposed { id, index } => self.answers.proposed(id, index),
                 Effect::Refused { id, refusal } => {
-                    self.answers.refused(id, refusal, self.status.leader_url())
+                    self.answers.refused(id, refusal, self.status.leader_url());
                 }
                 Effect::Confirmed { id, index } => self.answers.confirmed(id, index),
                 Effect::HandedOver { id, done } => self.answers.handed_over(id, done),

@@ -11,7 +11,7 @@ use group::{Group, key, put};
 use percolate_node::tenant::{Consistency, Role, Unavailable};
 
 /// How long anything may take before a test gives up; generous, for busy machines.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_is_on_every_replica_and_readable_with_its_token() {

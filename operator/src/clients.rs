@@ -55,8 +55,8 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Just now.
-    pub fn new() -> Self {
+    /// This very moment.
+    pub fn just_now() -> Self {
         Self {
             began: Instant::now(),
             last_millis: AtomicU64::new(0),
@@ -83,7 +83,7 @@ impl Clients {
         // Each client says itself how often it tries.
         config.default_retry = false;
 
-        let watch_activity = Arc::new(Activity::new());
+        let watch_activity = Arc::new(Activity::just_now());
         let activity = watch_activity.clone();
         let watch_metrics = metrics.clone();
         let note_watch = MapRequestLayer::new(move |request: http::Request<Body>| {

@@ -13,7 +13,7 @@
 pub mod apply;
 pub mod desired;
 #[cfg(test)]
-pub mod fixtures;
+pub(crate) mod fixtures;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;

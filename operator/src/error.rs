@@ -4,10 +4,10 @@
 //! |---|---|---|---|
 //! | `Transient` | Reconciling / Retrying | exponential | the API server or the network; goes by itself |
 //! | `Conflict` | none | at once, then exponential | our view was old; look again |
-//! | `Taken` | Stalled / NameTaken | slow | an object we need belongs to somebody else |
-//! | `Invalid` | Stalled / InvalidSpec | slow | the manifest cannot be turned into objects |
+//! | `Taken` | Stalled / `NameTaken` | slow | an object we need belongs to somebody else |
+//! | `Invalid` | Stalled / `InvalidSpec` | slow | the manifest cannot be turned into objects |
 //! | `Forbidden` | Stalled / Forbidden | slow | the operator's role lacks something |
-//! | `Bug` | Stalled / InvalidSpec | slow | the API server cannot be meant by what we send |
+//! | `Bug` | Stalled / `InvalidSpec` | slow | the API server cannot be meant by what we send |
 //!
 //! `Slow` kinds are looked at again when the tenant changes, so waiting long costs nobody anything.
 
@@ -20,11 +20,11 @@ use crate::{controller::validate::InvalidSpec, credentials::CredentialError};
 /// First wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after failures that may go by themselves.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Wait after a failure that needs somebody to act.
-const SLOW_WAIT: Duration = Duration::from_secs(60);
+const SLOW_WAIT: Duration = Duration::from_mins(1);
 /// Longest such wait.
-const LONGEST_SLOW_WAIT: Duration = Duration::from_secs(600);
+const LONGEST_SLOW_WAIT: Duration = Duration::from_mins(10);
 
 /// Why a pass over a tenant ended early.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use percolate_crds::PercolateTenant;
 use crate::{clients::Activity, metrics::Metrics};
 
 /// Three times what a watch lasts.
-const STUCK_AFTER: Duration = Duration::from_secs(15 * 60);
+const STUCK_AFTER: Duration = Duration::from_mins(15);
 
 /// What is asked about.
 #[derive(Clone)]

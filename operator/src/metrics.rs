@@ -85,9 +85,9 @@ impl Outcome {
     }
 }
 
-impl Metrics {
+impl Default for Metrics {
     /// All at zero.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("percolate_operator"),
             durations: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
@@ -103,7 +103,9 @@ impl Metrics {
         metrics.register();
         metrics
     }
+}
 
+impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register(

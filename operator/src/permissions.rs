@@ -84,10 +84,7 @@ mod tests {
 
     /// `group/resource verb`, one for each.
     fn granted(file: &str) -> BTreeSet<String> {
-        let path = format!(
-            "{}/../charts/percolate/files/rbac/{file}",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("../charts/percolate/files/rbac/{file}");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let rules: Vec<Rule> = serde_saphyr::from_str(&text).unwrap();
         let mut all = BTreeSet::new();

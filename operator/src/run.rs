@@ -48,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// Runs until told to stop.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(?settings, "starting");
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let clients = Clients::connect(&metrics)
         .await
         .context("could not find a Kubernetes cluster")?;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 use percolate_crds::duration;
 
-/// Makes PercolateTenants be what their manifests say.
+/// Makes `PercolateTenants` be what their manifests say.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "percolate-operator", version)]
 pub struct Settings {

@@ -55,7 +55,7 @@ pub struct Caches {
     pub tenants: Store<PercolateTenant>,
     /// Registers.
     pub registers: Store<PercolateReplication>,
-    /// StatefulSets.
+    /// `StatefulSets`.
     pub stateful_sets: Store<StatefulSet>,
     /// Pods.
     pub pods: Store<Pod>,

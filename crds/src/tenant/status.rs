@@ -57,7 +57,7 @@ pub struct TenantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
 
-    /// Ready, Reconciling, Stalled, LeaderElected, ReplicationHealthy, StorageHealthy, Suspended.
+    /// Ready, Reconciling, Stalled, `LeaderElected`, `ReplicationHealthy`, `StorageHealthy`, Suspended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

@@ -1,5 +1,6 @@
 //! What can go wrong in the store: [`OpenError`] before it serves, [`StoreError`] while it does.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -147,8 +148,10 @@ impl StoreError {
 /// Keys are short; a longer one is cut to what a log line can take.
 fn hexadecimal(key: &[u8]) -> String {
     const SHOWN_BYTES: usize = 64;
-    key.iter()
-        .take(SHOWN_BYTES)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let shown = &key[..key.len().min(SHOWN_BYTES)];
+    let mut text = String::with_capacity(2 * shown.len());
+    for byte in shown {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -147,11 +147,11 @@ impl Generation {
         };
         let (open, mutual) = (server(false)?, server(true)?);
         Ok(Self {
+            files,
             open,
             mutual,
             identity,
             verifier,
-            files,
         })
     }
 }

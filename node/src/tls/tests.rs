@@ -106,12 +106,12 @@ fn anonymous(
 #[tokio::test]
 async fn who_is_let_in() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let tls = ours.node(Expiry::Never).load();
+    let tls = ours.node(&Expiry::Never).load();
     let open = start(Security::Open(tls.clone()), Limits::default()).await;
     let mutual = start(Security::Mutual(tls), Limits::default()).await;
-    let member = || http1(&ours.node(Expiry::Never).load());
-    let expired = || http1(&ours.node(Expiry::Passed).load());
-    let stranger = || http1(&theirs.node(Expiry::Never).trusting(&ours).load());
+    let member = || http1(&ours.node(&Expiry::Never).load());
+    let expired = || http1(&ours.node(&Expiry::Passed).load());
+    let stranger = || http1(&theirs.node(&Expiry::Never).trusting(&ours).load());
     let nobody = || anonymous(&ours, &rustls::version::TLS13);
     let outdated = || anonymous(&ours, &rustls::version::TLS12);
     for (name, server, client, let_in) in [
@@ -137,22 +137,22 @@ async fn who_is_let_in() {
 async fn whom_a_client_trusts() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     for (case, server, name, trusted) in [
-        ("a member", ours.node(Expiry::Never), NODE, true),
+        ("a member", ours.node(&Expiry::Never), NODE, true),
         (
             "a member under another name",
-            ours.node(Expiry::Never),
+            ours.node(&Expiry::Never),
             "elsewhere.example",
             false,
         ),
-        ("an expired member", ours.node(Expiry::Passed), NODE, false),
-        ("a stranger", theirs.node(Expiry::Never), NODE, false),
+        ("an expired member", ours.node(&Expiry::Passed), NODE, false),
+        ("a stranger", theirs.node(&Expiry::Never), NODE, false),
     ] {
         let server = start(Security::Open(server.load()), Limits::default()).await;
         let answer = ask(
             server.address,
             name,
             "/",
-            http1(&ours.node(Expiry::Never).load()),
+            http1(&ours.node(&Expiry::Never).load()),
         )
         .await;
         assert_eq!(answer.is_ok(), trusted, "{case}: {answer:?}");
@@ -162,13 +162,13 @@ async fn whom_a_client_trusts() {
 #[tokio::test]
 async fn new_certificates_are_taken_without_a_restart_on_both_sides() {
     let (old, new) = (Authority::new(), Authority::new());
-    let (server_files, client_files) = (old.node(Expiry::Never), old.node(Expiry::Never));
+    let (server_files, client_files) = (old.node(&Expiry::Never), old.node(&Expiry::Never));
     let (server_tls, client_tls) = (server_files.load(), client_files.load());
     let server = start(Security::Mutual(server_tls.clone()), Limits::default()).await;
     let client = http1(&client_tls);
     assert!(ask(server.address, NODE, "/", client.clone()).await.is_ok());
 
-    new.node(Expiry::Never).replace(&server_files);
+    new.node(&Expiry::Never).replace(&server_files);
     assert!(server_tls.reload().unwrap());
     assert!(!server_tls.reload().unwrap(), "nothing new the second time");
     assert!(
@@ -178,7 +178,7 @@ async fn new_certificates_are_taken_without_a_restart_on_both_sides() {
         "the server is of the new authority"
     );
 
-    new.node(Expiry::Never).replace(&client_files);
+    new.node(&Expiry::Never).replace(&client_files);
     assert!(client_tls.reload().unwrap());
     assert!(
         ask(server.address, NODE, "/", client).await.is_ok(),
@@ -189,7 +189,7 @@ async fn new_certificates_are_taken_without_a_restart_on_both_sides() {
 #[tokio::test]
 async fn tonic_connects_with_the_nodes_certificate() {
     let ours = Authority::new();
-    let files = ours.node(Expiry::Never);
+    let files = ours.node(&Expiry::Never);
     let server = start(Security::Mutual(files.load()), Limits::default()).await;
     let endpoint = tonic::transport::Endpoint::from_shared(format!(
         "https://localhost:{}",
@@ -209,7 +209,7 @@ async fn tonic_connects_with_the_nodes_certificate() {
         "127.0.0.1"
     );
 
-    let stranger = Authority::new().node(Expiry::Never);
+    let stranger = Authority::new().node(&Expiry::Never);
     let refused = endpoint
         .connect_with_connector(Connector::new(&stranger.load()))
         .await;
@@ -222,10 +222,10 @@ async fn tonic_connects_with_the_nodes_certificate() {
 #[test]
 fn bad_files_are_refused_and_the_good_ones_stay() {
     let ours = Authority::new();
-    let files = ours.node(Expiry::Never);
+    let files = ours.node(&Expiry::Never);
     let tls = files.load();
     let in_use = tls.generation.load_full();
-    let other_key = ours.node(Expiry::Never).read("tls.key");
+    let other_key = ours.node(&Expiry::Never).read("tls.key");
     for (case, name, content) in [
         (
             "another certificate's key",
@@ -265,7 +265,7 @@ fn a_volumes_delivery_is_taken_whole() {
     let deliver = |name: &str, authority: &Authority| {
         let files = volume.path().join(name);
         std::fs::create_dir(&files).unwrap();
-        authority.node(Expiry::Never).copy_to(&files);
+        authority.node(&Expiry::Never).copy_to(&files);
         std::os::unix::fs::symlink(name, volume.path().join("..new")).unwrap();
         std::fs::rename(volume.path().join("..new"), volume.path().join("..data")).unwrap();
     };
@@ -279,7 +279,7 @@ fn a_volumes_delivery_is_taken_whole() {
 #[tokio::test]
 async fn shutdown_lets_requests_finish() {
     let ours = Authority::new();
-    let files = ours.node(Expiry::Never);
+    let files = ours.node(&Expiry::Never);
     let server = start(Security::Open(files.load()), Limits::default()).await;
     let asked = tokio::spawn(ask(server.address, NODE, "/slow", http1(&files.load())));
     tokio::time::sleep(SLOW / 3).await;
@@ -299,7 +299,7 @@ async fn a_silent_client_does_not_keep_a_connection() {
         handshake: Duration::from_millis(100),
         ..Limits::default()
     };
-    let files = Authority::new().node(Expiry::Never);
+    let files = Authority::new().node(&Expiry::Never);
     let server = start(Security::Open(files.load()), limits).await;
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).await.unwrap();

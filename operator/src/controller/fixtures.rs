@@ -20,32 +20,32 @@ use super::{
 };
 
 /// Revision of pods that are as the StatefulSet says.
-pub const NEW: &str = "acme-new";
+pub(crate) const NEW: &str = "acme-new";
 /// Revision of pods that are not any more.
-pub const OLD: &str = "acme-old";
+pub(crate) const OLD: &str = "acme-old";
 /// Identity of the tenant.
-pub const UID: &str = "tenant-uid";
+pub(crate) const UID: &str = "tenant-uid";
 
 /// The moment at which tests take place.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 /// Some seconds before [`now`].
-pub fn ago(seconds: i64) -> Timestamp {
+pub(crate) fn ago(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 - seconds).unwrap()
 }
 
 /// Delays of the tests.
-pub fn delays() -> Delays {
+pub(crate) fn delays() -> Delays {
     Delays {
         machine_lost: Duration::from_secs(20),
-        volume_lost: Duration::from_secs(60),
+        volume_lost: Duration::from_mins(1),
     }
 }
 
 /// The manifest of the tenant `acme`.
-pub fn manifest(replicas: i32) -> PercolateTenant {
+pub(crate) fn manifest(replicas: i32) -> PercolateTenant {
     let mut object = PercolateTenant::new(
         "acme",
         TenantSpec {
@@ -60,24 +60,24 @@ pub fn manifest(replicas: i32) -> PercolateTenant {
 }
 
 /// What tenants get in tests where they say nothing.
-pub fn defaults() -> Defaults {
+pub(crate) fn defaults() -> Defaults {
     Defaults {
         node_image: "example.org/percolate-node:1".to_owned(),
     }
 }
 
 /// The tenant `acme`.
-pub fn tenant(replicas: i32) -> Tenant {
+pub(crate) fn tenant(replicas: i32) -> Tenant {
     validate(&manifest(replicas), &defaults()).unwrap()
 }
 
 /// What is there before anything is made.
-pub fn nothing() -> Observed {
+pub(crate) fn nothing() -> Observed {
     Observed::default()
 }
 
 /// A settled tenant: all pods serve, all are in sync, the first leads.
-pub fn settled(replicas: i32) -> Observed {
+pub(crate) fn settled(replicas: i32) -> Observed {
     let ordinals: Vec<i32> = (0..replicas).collect();
     let mut observed = Observed {
         register: Some(register(&ordinals)),
@@ -97,7 +97,7 @@ pub fn settled(replicas: i32) -> Observed {
 }
 
 /// An object of the tenant.
-pub fn owned(uid: &str) -> Child {
+pub(crate) fn owned(uid: &str) -> Child {
     Child {
         uid: uid.to_owned(),
         owner: Some(Owner {
@@ -111,7 +111,7 @@ pub fn owned(uid: &str) -> Child {
 }
 
 /// The replica in the pod of an ordinal.
-pub fn replica(ordinal: i32) -> String {
+pub(crate) fn replica(ordinal: i32) -> String {
     format!("replica-{ordinal}")
 }
 
@@ -142,7 +142,7 @@ fn register(ordinals: &[i32]) -> Register {
 }
 
 /// A pod that serves.
-pub fn pod(ordinal: i32) -> Pod {
+pub(crate) fn pod(ordinal: i32) -> Pod {
     Pod {
         name: names::pod("acme", ordinal),
         uid: format!("pod-uid-{ordinal}"),
@@ -158,7 +158,7 @@ pub fn pod(ordinal: i32) -> Pod {
 }
 
 /// A claim that is bound.
-pub fn claim(ordinal: i32) -> Claim {
+pub(crate) fn claim(ordinal: i32) -> Claim {
     Claim {
         name: names::claim(&names::pod("acme", ordinal)),
         uid: format!("claim-uid-{ordinal}"),
@@ -173,7 +173,7 @@ pub fn claim(ordinal: i32) -> Claim {
 }
 
 /// The register's status of a world that has one.
-pub fn status(observed: &mut Observed) -> &mut ReplicationStatus {
+pub(crate) fn status(observed: &mut Observed) -> &mut ReplicationStatus {
     observed
         .register
         .as_mut()
@@ -182,14 +182,14 @@ pub fn status(observed: &mut Observed) -> &mut ReplicationStatus {
 }
 
 /// Takes a replica out of the in-sync set.
-pub fn out_of_sync(observed: &mut Observed, ordinal: i32) {
+pub(crate) fn out_of_sync(observed: &mut Observed, ordinal: i32) {
     status(observed)
         .in_sync
         .retain(|id| *id != replica(ordinal));
 }
 
 /// Takes a replica out of the register, as a leader does for a Drop.
-pub fn dropped(observed: &mut Observed, ordinal: i32) {
+pub(crate) fn dropped(observed: &mut Observed, ordinal: i32) {
     out_of_sync(observed, ordinal);
     status(observed)
         .replicas
@@ -200,7 +200,7 @@ pub fn dropped(observed: &mut Observed, ordinal: i32) {
 }
 
 /// Puts a request into the register, and its answer if there is one.
-pub fn request(
+pub(crate) fn request(
     observed: &mut Observed,
     id: &str,
     kind: RequestKind,

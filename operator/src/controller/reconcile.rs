@@ -32,12 +32,12 @@ use crate::{
 };
 
 /// Longest a pass may take: it frees its place even when the API server never answers.
-const PASS_LIMIT: Duration = Duration::from_secs(60);
+const PASS_LIMIT: Duration = Duration::from_mins(1);
 /// A settled tenant is looked at again after this at the earliest, and twice this at the latest:
 /// spread, so that tenants created together are not looked at together for ever.
-const RESYNC: Duration = Duration::from_secs(15 * 60);
+const RESYNC: Duration = Duration::from_mins(15);
 /// A hindered tenant is looked at again after this: what hinders it may lie outside what is watched.
-const RECHECK: Duration = Duration::from_secs(60);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// What a pass needs besides the tenant.
 pub struct Context {
@@ -78,6 +78,7 @@ pub async fn reconcile(
 }
 
 /// When to try again after a failure.
+#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
 pub fn on_error(
     object: Arc<PercolateTenant>,
     error: &ReconcileError,
@@ -154,13 +155,13 @@ async fn carry_out(
         metrics: &context.metrics,
     };
     let objects = desired(tenant, plan, observed, &context.surroundings);
-    let applied = applier.apply(&objects).await;
+    let made = applier.apply(&objects).await;
     let acted = applier
         .act(&plan.acts, |happening| {
-            context.events.send(object, happening)
+            context.events.send(object, happening);
         })
         .await;
-    applied.and(acted)
+    made.and(acted)
 }
 
 /// Puts the finalizer there or takes it away.

@@ -9,8 +9,8 @@
 //! deciding on an old view, it comes to the same rest; and volumes are only ever deleted when their
 //! replica was dropped.
 
-pub mod server;
-pub mod world;
+pub(super) mod server;
+pub(super) mod world;
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ use crate::{
 const PATIENCE: usize = 60;
 
 /// Everything an API server holds at one moment.
-pub type Snapshot = std::collections::BTreeMap<String, Value>;
+pub(super) type Snapshot = std::collections::BTreeMap<String, Value>;
 
 fn cache<K>(snapshot: &Snapshot, collection: &str) -> Store<K>
 where
@@ -76,9 +76,10 @@ fn caches(snapshot: &Snapshot) -> Caches {
 
 /// One pass of an operator that has just started and sees what `seen` shows.
 async fn pass(server: &Server, seen: &Snapshot) -> Result<(), ReconcileError> {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let client = server.client();
-    let (events, _worker) = Events::start(server.deaf_client(), "test".to_owned(), metrics.clone());
+    let (events, _worker) =
+        Events::start(Server::deaf_client(), "test".to_owned(), metrics.clone());
     let caches = caches(seen);
     let tenant: Option<Arc<PercolateTenant>> = caches.tenants.state().into_iter().next();
     let Some(tenant) = tenant else {

@@ -143,8 +143,8 @@ fn dated(
             }
             Condition {
                 type_: (*type_).to_owned(),
-                status: verdict.status.to_owned(),
-                reason: verdict.reason.to_owned(),
+                status: verdict.status.clone(),
+                reason: verdict.reason.clone(),
                 message,
                 observed_generation: Some(generation),
                 last_transition_time: unchanged.map_or(Time(now), |condition| {

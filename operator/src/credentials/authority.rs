@@ -105,11 +105,12 @@ impl Authority {
     /// Every certificate to trust now, the signing one first.
     pub fn bundle(&self) -> String {
         let next = self.next.iter().map(|identity| &identity.certificate);
-        std::iter::once(&self.signing.certificate)
+        let trusted = std::iter::once(&self.signing.certificate)
             .chain(next)
-            .chain(&self.previous)
-            .map(|certificate| format!("{}\n", certificate.trim_end()))
-            .collect()
+            .chain(&self.previous);
+        trusted.fold(String::new(), |bundle, certificate| {
+            bundle + certificate.trim_end() + "\n"
+        })
     }
 
     /// For signing.

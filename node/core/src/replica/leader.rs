@@ -263,6 +263,7 @@ impl Replica {
             .entry(from)
             .or_insert_with(|| Progress::new(join.pod.clone(), next, now));
         progress.pod = join.pod;
+        progress.probe_from(next);
         progress.leaving_until = now;
         progress.heard(now);
         progress.ask_now();

@@ -200,11 +200,21 @@ impl Progress {
         self.acked + 1 < self.next && now - self.advanced_at > within
     }
 
-    /// Nothing was answered for long: what was sent may be lost.
+    /// Nothing was answered for long: what was sent may be lost. A follower that has answered
+    /// nothing yet says itself where it is; to assume it empty would send it the whole log.
     pub(super) fn probe_again(&mut self) {
         self.phase = Phase::Probing;
         self.frames.clear();
-        self.next = self.acked + 1;
+        if self.acked > 0 {
+            self.next = self.acked + 1;
+        }
+    }
+
+    /// It says where it is, which counts unless it is being streamed to already.
+    pub(super) fn probe_from(&mut self, next: Index) {
+        if self.phase == Phase::Probing {
+            self.next = next;
+        }
     }
 }
 

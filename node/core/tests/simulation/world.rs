@@ -246,7 +246,9 @@ impl World {
     }
 
     fn crash(&mut self, index: usize, loses_disk: bool) {
-        let down_for = 200 + self.dice.below(8_000);
+        // In the quiet end, who stops after a handover is back soon: it has to catch up in time.
+        let disturbed = self.now + QUIET < DURATION;
+        let down_for = 200 + self.dice.below(if disturbed { 8_000 } else { 800 });
         let fresh = ReplicaId(u128::from(self.dice.roll()));
         let now = self.now;
         let node = &mut self.nodes[index];
@@ -468,7 +470,8 @@ impl World {
                 } else {
                     self.dice.below(200)
                 };
-                let answered = !late && !unreachable && !(disturbed && self.dice.one_in(8));
+                let lost = disturbed && self.dice.one_in(8);
+                let answered = !(late || unreachable || lost);
                 if !answered {
                     self.schedule(
                         index,
@@ -713,7 +716,8 @@ impl World {
         self.violation.get_or_insert(text);
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: impl Into<String>) {
+        let line = line.into();
         for byte in line.bytes() {
             self.hasher = (self.hasher ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }

@@ -95,7 +95,7 @@ impl Reported {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["durable", index, chain, "."] => {
-                self.durable = Some((index.parse().unwrap(), (*chain).to_owned()))
+                self.durable = Some((index.parse().unwrap(), (*chain).to_owned()));
             }
             ["cutting", "."] => self.durable = None,
             ["applied", index, "."] => self.applied = index.parse().unwrap(),
@@ -218,11 +218,7 @@ fn payload(index: Index, n: u64) -> Vec<u8> {
 }
 
 fn hexadecimal(head: Head) -> String {
-    head.chain
-        .0
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    format!("{:032x}", u128::from_be_bytes(head.chain.0))
 }
 
 fn say(line: &std::fmt::Arguments) {

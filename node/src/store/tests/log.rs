@@ -102,7 +102,8 @@ fn a_cut_and_what_follows_it_happen_at_once() {
         ..LogChange::default()
     };
     fixture.store.persist(&change).unwrap();
-    for fixture in [fixture.reopen()] {
+    {
+        let fixture = fixture.reopen();
         assert_eq!(fixture.store.durable().last, replacement.head);
         assert_eq!(
             fixture.store.read(1, usize::MAX).unwrap(),
@@ -242,7 +243,7 @@ fn a_missing_or_unreadable_entry_is_an_error_and_never_skipped() {
                 store
                     .db
                     .delete_cf(engine::family(&store.db, Family::Oplog), oplog::key(3))
-                    .unwrap()
+                    .unwrap();
             },
             |e| matches!(e, StoreError::Gap { missing: 3 }),
         ),
@@ -306,7 +307,7 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
                 store
                     .db
                     .delete_cf(engine::family(&store.db, Family::Meta), meta::REPLICA_ID)
-                    .unwrap()
+                    .unwrap();
             },
             "is damaged",
         ),
@@ -316,7 +317,7 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
                 store
                     .db
                     .delete_cf(engine::family(&store.db, Family::Meta), meta::FORMAT)
-                    .unwrap()
+                    .unwrap();
             },
             "says nothing of its format",
         ),
@@ -332,7 +333,7 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
                         ..Head::default()
                     }
                     .encode(),
-                )
+                );
             },
             "entry 2 is missing",
         ),

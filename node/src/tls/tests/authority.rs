@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// The files of a node that this authority vouches for.
-    pub(super) fn node(&self, expiry: Expiry) -> Files {
+    pub(super) fn node(&self, expiry: &Expiry) -> Files {
         let names = ["*.acme.tenants.svc", "localhost"].map(str::to_owned);
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![

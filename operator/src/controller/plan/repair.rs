@@ -67,20 +67,19 @@ fn silent_machine(repair: &mut Repair, pod: &Pod, delays: &Delays, now: Timestam
     let Machine::Silent { since } = pod.machine else {
         return false;
     };
-    match remaining(since, delays.machine_lost, now) {
-        Some(wait) => look_again(repair, wait),
-        None => {
-            repair.acts.push(Act::DeletePod {
-                name: pod.name.clone(),
-                uid: pod.uid.clone(),
-                force: true,
-                why: "its machine does not answer".to_owned(),
-            });
-            repairing(
-                repair,
-                format!("{} is on a machine that does not answer", pod.name),
-            );
-        }
+    if let Some(wait) = remaining(since, delays.machine_lost, now) {
+        look_again(repair, wait);
+    } else {
+        repair.acts.push(Act::DeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            force: true,
+            why: "its machine does not answer".to_owned(),
+        });
+        repairing(
+            repair,
+            format!("{} is on a machine that does not answer", pod.name),
+        );
     }
     true
 }
@@ -173,17 +172,16 @@ fn missing_claim(repair: &mut Repair, pod: &Pod, now: Timestamp) {
     if pod.running || pod.deleting {
         return;
     }
-    match remaining(created_at, CLAIM_MISSING_AFTER, now) {
-        Some(wait) => look_again(repair, wait),
-        None => {
-            repair.acts.push(Act::DeletePod {
-                name: pod.name.clone(),
-                uid: pod.uid.clone(),
-                force: false,
-                why: "its volume claim is missing".to_owned(),
-            });
-            repairing(repair, format!("{}: its volume claim is missing", pod.name));
-        }
+    if let Some(wait) = remaining(created_at, CLAIM_MISSING_AFTER, now) {
+        look_again(repair, wait);
+    } else {
+        repair.acts.push(Act::DeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            force: false,
+            why: "its volume claim is missing".to_owned(),
+        });
+        repairing(repair, format!("{}: its volume claim is missing", pod.name));
     }
 }
 

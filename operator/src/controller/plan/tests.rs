@@ -25,8 +25,7 @@ fn acts(plan: &Plan) -> Vec<String> {
         .iter()
         .map(|act| match act {
             Act::DeletePod { name, force, .. } if *force => format!("force-delete {name}"),
-            Act::DeletePod { name, .. } => format!("delete {name}"),
-            Act::DeleteClaim { name, .. } => format!("delete {name}"),
+            Act::DeletePod { name, .. } | Act::DeleteClaim { name, .. } => format!("delete {name}"),
             Act::ExpandClaim { name, size } => format!("expand {name} {size}"),
             Act::ReplaceStatefulSet { .. } => "replace set".to_owned(),
             Act::LabelPod { name, role, .. } => format!("label {name} {}", role.as_label()),
@@ -167,6 +166,18 @@ fn pods_are_added_at_once_and_removed_only_after_their_replica_was_dropped() {
             2,
             &[],
         ),
+        Case {
+            activity: Some(conditions::SCALING_UP),
+            ..quiet(
+                "pod gone though its replica is in sync: it comes back before it leaves",
+                2,
+                world(3, |world| {
+                    world.stateful_set.as_mut().unwrap().replicas = 2;
+                    world.pods.remove(&2);
+                }),
+                3,
+            )
+        },
         scaling_down(
             "pod gone",
             world(3, |world| {
@@ -402,6 +413,8 @@ fn pods_on_silent_machines_are_replaced_after_a_delay() {
 
 #[test]
 fn a_volume_is_given_up_only_while_another_replica_leads() {
+    type Change<'a> = Box<dyn FnOnce(&mut Observed) + 'a>;
+
     let stranded = |world: &mut Observed, ordinal: i32, since| {
         let pod = world.pods.get_mut(&ordinal).unwrap();
         pod.ready = false;
@@ -413,7 +426,6 @@ fn a_volume_is_given_up_only_while_another_replica_leads() {
         });
         world.claims.get_mut(&ordinal).unwrap().on_lost_machine = true;
     };
-    type Change<'a> = Box<dyn FnOnce(&mut Observed) + 'a>;
     let cases: Vec<(&str, Change, &[&str], &[&str])> = vec![
         (
             "on a lost machine, too early",

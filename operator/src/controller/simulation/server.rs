@@ -19,7 +19,7 @@ const REGISTER: &str =
 
 /// The server. Clones share their objects.
 #[derive(Clone, Default)]
-pub struct Server(Arc<Mutex<State>>);
+pub(crate) struct Server(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// A client of this server.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let server = server.clone();
@@ -55,42 +55,42 @@ impl Server {
     }
 
     /// A client whose requests lead nowhere: events are news, not state.
-    pub fn deaf_client(&self) -> Client {
+    pub(crate) fn deaf_client() -> Client {
         Self::default().client()
     }
 
     /// All objects.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         self.state().objects.clone()
     }
 
     /// Requests that changed something or tried to.
-    pub fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.state().writes
     }
 
     /// Each write, as `METHOD path`.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.state().log.clone()
     }
 
     /// Lets so many writes through, then none.
-    pub fn fail_after(&self, writes: usize) {
+    pub(crate) fn fail_after(&self, writes: usize) {
         self.state().writes_left = (writes != usize::MAX).then_some(writes);
     }
 
     /// The tenant.
-    pub fn tenant(&self) -> Value {
+    pub(crate) fn tenant(&self) -> Value {
         self.snapshot()[TENANT].clone()
     }
 
     /// The register.
-    pub fn register(&self) -> Value {
+    pub(crate) fn register(&self) -> Value {
         self.snapshot()[REGISTER].clone()
     }
 
     /// Images of all pods.
-    pub fn pod_images(&self) -> Vec<String> {
+    pub(crate) fn pod_images(&self) -> Vec<String> {
         self.snapshot()
             .iter()
             .filter(|(path, _)| path.contains("/pods/"))
@@ -99,12 +99,12 @@ impl Server {
     }
 
     /// A person applies the tenant.
-    pub fn create_tenant(&self, replicas: i32) {
+    pub(crate) fn create_tenant(&self, replicas: i32) {
         self.put(TENANT, serde_json::to_value(manifest(replicas)).unwrap());
     }
 
     /// A person edits the tenant.
-    pub fn edit_tenant(&self, edit: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit_tenant(&self, edit: impl FnOnce(&mut Value)) {
         let mut tenant = self.tenant();
         edit(&mut tenant["spec"]);
         let generation = tenant["metadata"]["generation"].as_i64().unwrap();
@@ -113,19 +113,19 @@ impl Server {
     }
 
     /// A person deletes the tenant.
-    pub fn delete_tenant(&self) {
+    pub(crate) fn delete_tenant(&self) {
         let mut tenant = self.tenant();
         tenant["metadata"]["deletionTimestamp"] = "2027-01-01T00:00:00Z".into();
         self.put(TENANT, tenant);
     }
 
     /// Puts an object there as it is, with a new version if it differs.
-    pub fn put(&self, path: &str, object: Value) {
+    pub(crate) fn put(&self, path: &str, object: Value) {
         self.state().put(path, object);
     }
 
     /// Takes an object away.
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         self.state().objects.remove(path);
     }
 
@@ -199,12 +199,12 @@ impl State {
         (200, object)
     }
 
-    fn patch(&mut self, path: &str, patch: Value, apply: bool) -> (u16, Value) {
-        let (path, status_only) = match path.strip_suffix("/status") {
+    fn patch(&mut self, url: &str, patch: Value, apply: bool) -> (u16, Value) {
+        let (address, status_only) = match url.strip_suffix("/status") {
             Some(object) => (object, true),
-            None => (path, false),
+            None => (url, false),
         };
-        let present = self.objects.get(path).cloned();
+        let present = self.objects.get(address).cloned();
         if let Some(present) = &present {
             for field in ["uid", "resourceVersion"] {
                 let wanted = &patch["metadata"][field];
@@ -226,10 +226,10 @@ impl State {
                 present
             }
         };
-        let next = with_generation(self.objects.get(path), next);
-        self.put(path, next.clone());
+        let next = with_generation(self.objects.get(address), next);
+        self.put(address, next.clone());
         // An object whose last finalizer went is gone, and answered all the same.
-        (200, self.objects.get(path).cloned().unwrap_or(next))
+        (200, self.objects.get(address).cloned().unwrap_or(next))
     }
 }
 
@@ -281,7 +281,7 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 }
 
 /// Names of a collection's objects, for the world's own steps.
-pub fn collection(snapshot: &Snapshot, name: &str) -> BTreeMap<String, Value> {
+pub(crate) fn collection(snapshot: &Snapshot, name: &str) -> BTreeMap<String, Value> {
     snapshot
         .iter()
         .filter(|(path, _)| path.contains(&format!("/{name}/")))
@@ -290,7 +290,7 @@ pub fn collection(snapshot: &Snapshot, name: &str) -> BTreeMap<String, Value> {
 }
 
 /// Random-looking, always the same: hash of a pod template, as the StatefulSet's controller makes one.
-pub fn revision(template: &Value) -> String {
+pub(crate) fn revision(template: &Value) -> String {
     let digest = blake3::hash(template.to_string().as_bytes());
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..6])
 }

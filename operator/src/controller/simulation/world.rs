@@ -12,7 +12,7 @@ const REGISTER: &str =
     "/apis/percolationlabs.ai/v1alpha1/namespaces/tenants/percolatereplications/acme";
 
 /// One step of everything that is not the operator.
-pub fn step(server: &Server) {
+pub(crate) fn step(server: &Server) {
     stateful_set(server);
     nodes(server);
 }

@@ -30,9 +30,10 @@ fn says(status: &TenantStatus, type_: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_situation_has_its_conditions() {
     type Change = fn(&mut Observed);
-    let cases: [(&str, i32, Change, [&str; 5]); 9] = [
+    let cases: [(&str, i32, Change, [&str; 5]); 10] = [
         (
             "settled",
             2,
@@ -112,11 +113,24 @@ fn each_situation_has_its_conditions() {
             ],
         ),
         (
+            "started again, its pods not there yet",
+            2,
+            |world| world.pods.clear(),
+            [
+                "False/NoLeader",
+                "True/WaitingForPods",
+                "False/Progressing",
+                "True/AllInSync",
+                "True/VolumesBound",
+            ],
+        ),
+        (
             "nobody left who is in sync",
             2,
             |world| {
                 out_of_sync(world, 1);
                 world.pods.remove(&0);
+                world.claims.remove(&0);
             },
             [
                 "False/NoInSyncReplica",

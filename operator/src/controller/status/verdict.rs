@@ -78,7 +78,7 @@ pub fn ready(
         return Verdict::no(conditions::STARTING.name, "there has not been a leader yet");
     };
     let Some(leader) = observed.ready_leader() else {
-        return no_leader(observed, &status.leader_pod);
+        return no_leader(tenant, observed, &status.leader_pod);
     };
     let needed = minimum(observed);
     if status.in_sync.len() < needed {
@@ -113,22 +113,28 @@ pub fn ready(
     Verdict::yes(conditions::DEGRADED.name, message)
 }
 
-fn no_leader(observed: &Observed, leader_pod: &str) -> Verdict {
+fn no_leader(tenant: &Tenant, observed: &Observed, leader_pod: &str) -> Verdict {
+    // A pod that is not there yet, as after a stop, will be: its volume is what counts.
+    let reachable = |ordinal: &i32| {
+        let pod = observed.pods.get(ordinal);
+        !pod.is_some_and(|pod| pod.machine.is_lost())
+    };
     let candidates = observed
-        .pods
-        .values()
-        .filter(|pod| observed.is_in_sync(&pod.name) && !pod.machine.is_lost())
+        .claims
+        .keys()
+        .filter(|ordinal| observed.is_in_sync(&names::pod(&tenant.name, **ordinal)))
+        .filter(|ordinal| reachable(ordinal))
         .count();
     if candidates == 0 {
         return Verdict::no(
             conditions::NO_IN_SYNC_REPLICA.name,
-            "no pod with an in-sync replica is there to lead: bring one back, with its volume",
+            "no volume with an in-sync replica is there: bring one back, with its pod's machine",
         );
     }
     Verdict::no(
         conditions::NO_LEADER.name,
         format!(
-            "{leader_pod} was the last leader and is not ready; {candidates} in-sync replicas can take over"
+            "{leader_pod} was the last leader and is not ready; {candidates} in-sync replicas can lead once their pods run"
         ),
     )
 }
@@ -211,7 +217,7 @@ pub fn leader_elected(tenant: &Tenant, observed: &Observed, plan: &Plan) -> Verd
             conditions::LEADER_READY.name,
             format!("{} leads epoch {}", leader.name, status.epoch),
         ),
-        (Some(status), None) => no_leader(observed, &status.leader_pod),
+        (Some(status), None) => no_leader(tenant, observed, &status.leader_pod),
         (None, _) => Verdict::no(conditions::STARTING.name, "there has not been a leader yet"),
     }
 }
