@@ -238,15 +238,16 @@ impl Applier<'_> {
         }
         let registers: Api<PercolateReplication> = Api::namespaced(self.client.clone(), namespace);
         let register = registers
-            .get(&names::replication(&self.tenant.name))
+            .get_opt(&names::replication(&self.tenant.name))
             .await
             .map_err(ReconcileError::call("confirm the register"))?;
+        let status = register.and_then(|register| register.status);
         let seen = self
             .observed
             .register
             .as_ref()
             .and_then(|register| register.status.as_ref());
-        if register.status.as_ref() != seen {
+        if status.as_ref() != seen {
             return Err(ReconcileError::Stale {
                 what: "the register".to_owned(),
             });

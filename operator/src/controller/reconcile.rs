@@ -11,14 +11,17 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::controller::Action,
 };
-use percolate_crds::{GROUP, PercolateTenant, VERSION, names, tenant::TenantStatus};
+use percolate_crds::{
+    GROUP, PercolateTenant, VERSION, names,
+    tenant::{DeletionPolicy, TenantStatus},
+};
 use serde_json::json;
 
 use super::{
     apply::Applier,
     desired::{Surroundings, desired},
     observe::{Observed, read},
-    plan::{Delays, Note, Plan, plan},
+    plan::{Act, Delays, Note, Plan, plan},
     status::{self, happenings},
     validate::{Defaults, Tenant, validate},
 };
@@ -110,8 +113,7 @@ async fn pass(
         }
     };
     if tenant.deleted_at.is_some() && !tenant.deletion_protection {
-        // Owner references do the rest.
-        protect(object, context, false).await?;
+        let_go(object, context, &tenant).await?;
         return Ok(Action::await_change());
     }
     let observed = read::observe(&tenant, &context.caches, &context.client)
@@ -129,6 +131,45 @@ async fn pass(
     .await?;
     outcome?;
     Ok(Action::requeue(next_look(&tenant, &observed, &plan, now)))
+}
+
+/// The last pass over a tenant. Owner references do the rest, but for the volumes of a tenant that
+/// was protected: as long as it was, its StatefulSet was to leave them behind.
+async fn let_go(
+    object: &PercolateTenant,
+    context: &Context,
+    tenant: &Tenant,
+) -> Result<(), ReconcileError> {
+    if is_protected(object) && tenant.deletion_policy == DeletionPolicy::Delete {
+        let observed = read::observe(tenant, &context.caches, &context.client)
+            .await
+            .map_err(ReconcileError::call("look at the tenant's volumes"))?;
+        let claims = observed.claims.values().filter(|claim| !claim.deleting);
+        let acts: Vec<Act> = claims
+            .map(|claim| Act::DeleteClaim {
+                name: claim.name.clone(),
+                uid: claim.uid.clone(),
+                why: "its tenant is deleted, whose deletionPolicy is Delete".to_owned(),
+            })
+            .collect();
+        let applier = Applier {
+            client: &context.client,
+            tenant,
+            observed: &observed,
+            metrics: &context.metrics,
+        };
+        applier
+            .act(&acts, |happening| {
+                context.events.send(object, happening);
+            })
+            .await?;
+    }
+    protect(object, context, false).await
+}
+
+fn is_protected(object: &PercolateTenant) -> bool {
+    let finalizers = object.finalizers();
+    finalizers.contains(&names::PROTECTION_FINALIZER.to_owned())
 }
 
 /// Makes the cluster be as planned.
@@ -170,10 +211,7 @@ async fn protect(
     context: &Context,
     wanted: bool,
 ) -> Result<(), ReconcileError> {
-    let present = object
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == names::PROTECTION_FINALIZER);
+    let present = is_protected(object);
     // A finalizer cannot be added once deletion has begun.
     if present == wanted || (wanted && object.metadata.deletion_timestamp.is_some()) {
         return Ok(());

@@ -300,17 +300,17 @@ async fn a_suspended_tenant_is_not_touched() {
 async fn a_protected_tenant_outlives_its_deletion_until_the_protection_is_lifted() {
     let server = Server::default();
     server.create_tenant(1);
-    server.edit_tenant(|spec| spec["deletionProtection"] = true.into());
+    server.edit_tenant(|spec| {
+        spec["deletionProtection"] = true.into();
+        spec["deletionPolicy"] = "Delete".into();
+    });
     settle(&server, Disturbance::None).await;
     server.delete_tenant();
     settle(&server, Disturbance::None).await;
     assert_eq!(server.pod_images().len(), 1);
+    assert_eq!(server.count("persistentvolumeclaims"), 1);
     server.edit_tenant(|spec| spec["deletionProtection"] = false.into());
     pass(&server, &server.snapshot()).await.unwrap();
-    assert!(
-        server
-            .snapshot()
-            .keys()
-            .all(|path| !path.contains("percolatetenants"))
-    );
+    assert_eq!(server.count("percolatetenants"), 0);
+    assert_eq!(server.count("persistentvolumeclaims"), 0);
 }

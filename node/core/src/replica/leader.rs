@@ -167,9 +167,15 @@ impl Replica {
     }
 
     pub(super) fn broadcast(&mut self, log: &impl ReadLog) {
+        let promised = self.writes.durable_promise();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        // R5: forgetting the epoch in a crash after having used it, this replica would answer
+        // the leader it replaced, and followers cut what that one acknowledges with the answer.
+        if promised < leader.epoch {
+            return;
+        }
         // Only what the log shows can be sent: entries of this very step follow with the next flush.
         let sender = Sender {
             epoch: leader.epoch,

@@ -64,6 +64,12 @@ impl Server {
         self.state().objects.clone()
     }
 
+    /// How many objects of a kind there are, by its plural.
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        let objects = &self.state().objects;
+        objects.keys().filter(|path| path.contains(kind)).count()
+    }
+
     /// Requests that changed something or tried to.
     pub(crate) fn writes(&self) -> usize {
         self.state().writes

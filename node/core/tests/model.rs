@@ -1,0 +1,121 @@
+//! The rules of replication, explored completely within bounds: every order of deliveries, losses,
+//! repetitions, late and unknown register changes, crashes and lost disks. And each rule broken
+//! once, to see that the exploration would notice.
+
+#[path = "model/protocol.rs"]
+mod protocol;
+
+use protocol::{Bounds, Mutation, Protocol, Step, World};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+const ACKNOWLEDGED_IS_KEPT: &str = "every acknowledged entry is on every in-sync disk";
+const ONE_HISTORY: &str = "one value at each place, one acknowledging leader in each epoch";
+const ACKNOWLEDGES: &str = "something is acknowledged";
+const SUCCEEDS: &str = "a successor acknowledges more";
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![self.beginning()]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        self.steps(world, steps);
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        self.take(world, &step)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ACKNOWLEDGED_IS_KEPT, |_, world: &World| is_kept(world)),
+            Property::always(ONE_HISTORY, |_, world: &World| world.broken.is_none()),
+            Property::sometimes(ACKNOWLEDGES, |_, world: &World| {
+                world.acknowledged.len() == 2
+            }),
+            Property::sometimes(SUCCEEDS, |_, world: &World| {
+                world.acknowledging[2].is_some() && world.acknowledging[1].is_some()
+            }),
+        ]
+    }
+}
+
+fn is_kept(world: &World) -> bool {
+    let members =
+        (0..world.nodes.len()).filter(|pod| world.register.in_sync.contains(world.disk_of(*pod)));
+    members.into_iter().all(|pod| {
+        let log = world.nodes[pod].durable.log;
+        (0..world.acknowledged.len()).all(|index| log.get(index) == world.acknowledged.get(index))
+    })
+}
+
+fn explore(name: &str, bounds: Bounds) {
+    let protocol = Protocol {
+        bounds,
+        mutation: Mutation::None,
+    };
+    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    println!(
+        "{name}: {} states, depth {}",
+        checker.unique_state_count(),
+        checker.max_depth()
+    );
+    checker.assert_properties();
+}
+
+const TWO: Bounds = Bounds {
+    replicas: 2,
+    in_sync: 2,
+    writes: 2,
+    epochs: 3,
+    versions: 4,
+    crashes: 1,
+    lost_disks: 1,
+};
+
+const THREE: Bounds = Bounds {
+    replicas: 3,
+    in_sync: 2,
+    writes: 2,
+    epochs: 2,
+    versions: 3,
+    crashes: 1,
+    lost_disks: 0,
+};
+
+#[test]
+fn two_replicas_keep_what_they_acknowledge() {
+    explore("two replicas", TWO);
+}
+
+#[test]
+fn three_replicas_keep_what_they_acknowledge() {
+    explore("three replicas", THREE);
+}
+
+#[test]
+fn each_broken_rule_is_noticed() {
+    for mutation in Mutation::ALL {
+        let checker = Protocol {
+            bounds: THREE,
+            mutation,
+        }
+        .checker()
+        .threads(2)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+        let found = checker.discoveries();
+        let broken = found.get(ACKNOWLEDGED_IS_KEPT).or(found.get(ONE_HISTORY));
+        let steps = broken.map(|path| path.clone().into_actions());
+        let steps = steps.unwrap_or_else(|| panic!("{mutation:?} goes unnoticed"));
+        println!(
+            "{mutation:?}: noticed after {} steps of {} states\n  {steps:?}",
+            steps.len(),
+            checker.unique_state_count()
+        );
+    }
+}
