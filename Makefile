@@ -28,7 +28,7 @@ CLUSTERLESS := $(filter-out $(STORIES),$(call names,$(TEST_FILES)))
 # What the API server makes of manifests, good and bad.
 API := story_bad_manifests
 # The stories that every change must pass.
-CORE := story_lifecycle story_failover
+CORE := story_lifecycle story_write_path story_failover story_scaling story_rolling_update story_volume_lost story_deletion
 
 # Always the whole workspace: another selection of packages would resolve other features and compile again.
 BUILD := cargo build --workspace --all-targets --locked
@@ -47,7 +47,7 @@ demo: setup
 	@$(STAGE) "demo 1/2: build" $(BUILD)
 	@$(STAGE) "demo 2/2: a tenant's life" $(E2E) demo $(FOLDER)
 
-test: setup check build unit cluster stories
+test: setup check build unit cluster api stories
 	@echo; echo "make test: all passed. The cluster is still up: 'make clean-cluster' removes it."
 
 e2e: setup build cluster

@@ -12,8 +12,8 @@ mod world;
 
 use world::{Scenario, World};
 
-/// Schedules of each scenario: few enough for every push; `PERCOLATE_SEEDS` asks for more.
-const SEEDS: u64 = 600;
+/// Schedules of each of four scenarios, 10,000 in all; `PERCOLATE_SEEDS` asks for another number.
+const SEEDS: u64 = 2_500;
 
 fn check(scenario: Scenario) {
     let asked = std::env::var("PERCOLATE_SEEDS")
@@ -26,7 +26,7 @@ fn check(scenario: Scenario) {
         if let Err(violation) = world.verdict() {
             panic!(
                 "{scenario:?} seed {seed}: {violation}\n{}",
-                world.trace_tail()
+                World::run_traced(scenario, seed).trace_tail()
             );
         }
         acknowledged += world.acknowledged();
@@ -66,7 +66,7 @@ fn an_undisturbed_tenant_acknowledges_everything() {
             world.acknowledged(),
             world.proposed(),
             "seed {seed}\n{}",
-            world.trace_tail()
+            World::run_traced(Scenario::Undisturbed, seed).trace_tail()
         );
     }
 }
@@ -74,7 +74,7 @@ fn an_undisturbed_tenant_acknowledges_everything() {
 #[test]
 fn equal_seeds_give_equal_traces() {
     for seed in 0..20 {
-        let traces = [0, 1].map(|_| World::run(Scenario::ThreeReplicas, seed).trace_hash());
+        let traces = [0, 1].map(|_| World::run_traced(Scenario::ThreeReplicas, seed).trace_hash());
         assert_eq!(traces[0], traces[1], "seed {seed}");
     }
 }
@@ -86,7 +86,7 @@ fn replays_a_seed() {
     };
     let seed = text.parse().expect("PERCOLATE_SEED is a number");
     for scenario in Scenario::ALL {
-        let world = World::run(scenario, seed);
+        let world = World::run_traced(scenario, seed);
         println!(
             "{scenario:?}: {:?}\n{}",
             world.verdict(),

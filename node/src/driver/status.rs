@@ -47,7 +47,7 @@ impl StatusPublisher {
             tracing::error!(?reason, "this replica stands aside");
         }
         if before != status.role {
-            tracing::info!(role = ?status.role, epoch = status.epoch, leader = ?status.leader_pod, "role changed");
+            tracing::info!(role = ?status.role, epoch = status.epoch, leader = status.leader_pod.as_deref(), "role changed");
         }
         self.sender.send_if_modified(|known| {
             let changed = *known != status;

@@ -34,7 +34,7 @@ pub(super) struct Follower {
 /// A wish to be left out of the in-sync set.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    id: RequestId,
+    pub(super) asked_by: Vec<RequestId>,
     give_up_at: Millis,
 }
 
@@ -134,6 +134,10 @@ impl Replica {
 
     /// Ask to be left out of the in-sync set, if it can do without this replica.
     pub(super) fn leave(&mut self, id: RequestId) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.asked_by.push(id);
+            return;
+        }
         let me = self.config.replica;
         let spare = self.register().is_some_and(|register| {
             register.in_sync.contains(&me)
@@ -145,7 +149,7 @@ impl Replica {
             return;
         }
         self.leaving = Some(Leaving {
-            id,
+            asked_by: vec![id],
             give_up_at: self.now + self.config.timing.handover_within,
         });
         self.tick_leaving();
@@ -153,16 +157,22 @@ impl Replica {
 
     /// Repeat the wish to leave until the register shows it granted, or patience ends.
     pub(super) fn tick_leaving(&mut self) {
-        let Some(leaving) = &self.leaving else { return };
-        let (id, patient) = (leaving.id, self.now < leaving.give_up_at);
+        let Some(leaving) = self.leaving.take() else {
+            return;
+        };
         let me = self.config.replica;
         let left = self
             .register()
             .is_none_or(|register| !register.in_sync.contains(&me));
-        if left || !patient {
-            self.leaving = None;
-            self.effects.push(Effect::HandedOver { id, done: left });
-        } else if let Some(leader) = self.register().map(|register| register.leader) {
+        if left || self.now >= leaving.give_up_at {
+            let answers = leaving
+                .asked_by
+                .into_iter()
+                .map(|id| Effect::HandedOver { id, done: left });
+            return self.effects.extend(answers);
+        }
+        self.leaving = Some(leaving);
+        if let Some(leader) = self.register().map(|register| register.leader) {
             self.send(leader, Message::Leaving);
         }
     }

@@ -127,9 +127,17 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let Some(handover) = &leader.handover else {
+        let Some(handover) = &mut leader.handover else {
             return;
         };
+        if self.now >= handover.give_up_at {
+            // Whoever is about to stop need not know the outcome: to stop is always safe.
+            let asked_by = std::mem::take(&mut handover.asked_by);
+            let answers = asked_by
+                .into_iter()
+                .map(|id| Effect::HandedOver { id, done: false });
+            self.effects.extend(answers);
+        }
         let settled = self.unsettled.is_none();
         let all_committed = self.commit == leader.last.index && log.last() == leader.last;
         if settled && !handover.sent && all_committed && self.now < handover.give_up_at {

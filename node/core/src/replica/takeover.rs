@@ -110,5 +110,10 @@ impl Replica {
         self.effects.push(Effect::Persist(write));
         self.broadcast(log);
         self.tend_register(log);
+        // Chosen while it wished to leave: it gives the lead on.
+        let leaving = self.leaving.take();
+        for id in leaving.into_iter().flat_map(|leaving| leaving.asked_by) {
+            self.hand_over(id, log);
+        }
     }
 }

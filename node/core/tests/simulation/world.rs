@@ -52,6 +52,16 @@ impl Scenario {
     }
 }
 
+/// A line of the trace, made only where there is one: most of the time would go into it.
+macro_rules! note {
+    ($world:expr, $($line:tt)*) => {
+        if $world.traced {
+            let line = format!($($line)*);
+            $world.record(line);
+        }
+    };
+}
+
 /// Splitmix64: small, good enough, the same everywhere.
 struct Dice(u64);
 
@@ -119,16 +129,30 @@ pub(crate) struct World {
     taken: u64,
     /// What was acknowledged when each confirmation was asked for.
     asked: BTreeMap<RequestId, Index>,
+    /// Handovers asked for and not answered: of which process, since when.
+    handovers: BTreeMap<RequestId, (usize, u64, u64)>,
     /// Processes that have handed over and are about to stop.
     stopping: Vec<usize>,
     violation: Option<String>,
+    traced: bool,
     trace: Vec<String>,
     hasher: u64,
 }
 
 impl World {
     pub(crate) fn run(scenario: Scenario, seed: u64) -> Self {
-        let mut world = Self::new(scenario, seed);
+        Self::live(Self::new(scenario, seed))
+    }
+
+    /// The same with a trace of what happened.
+    pub(crate) fn run_traced(scenario: Scenario, seed: u64) -> Self {
+        Self::live(Self {
+            traced: true,
+            ..Self::new(scenario, seed)
+        })
+    }
+
+    fn live(mut world: Self) -> Self {
         while world.now < DURATION && world.violation.is_none() {
             world.advance();
         }
@@ -162,8 +186,10 @@ impl World {
             payloads: 0,
             taken: 0,
             asked: BTreeMap::new(),
+            handovers: BTreeMap::new(),
             stopping: Vec::new(),
             violation: None,
+            traced: false,
             trace: Vec::new(),
             hasher: 0,
         };
@@ -201,6 +227,7 @@ impl World {
                 self.crash(index, false);
             }
         }
+        self.judge_handovers();
         self.resume_watches();
         self.client();
         if self.register.bootstrap && self.register.register.is_some() {
@@ -242,7 +269,7 @@ impl World {
         };
         node.commit = node.disk.restored().applied;
         node.replica = Some(Replica::new(config, node.disk.restored(), now));
-        self.note(format!("start {}", self.nodes[index].pod));
+        note!(self, "start {}", self.nodes[index].pod);
     }
 
     fn crash(&mut self, index: usize, loses_disk: bool) {
@@ -260,10 +287,11 @@ impl World {
             node.disk = Disk::default();
             node.id = fresh;
         }
-        self.note(format!(
+        note!(
+            self,
             "crash {} loses_disk={loses_disk}",
             self.nodes[index].pod
-        ));
+        );
     }
 
     fn disturb(&mut self) {
@@ -275,7 +303,7 @@ impl World {
         }
         if self.dice.one_in(120) {
             self.nodes[pick].paused_until = self.now + self.dice.below(9_000);
-            self.note(format!("pause {}", self.nodes[pick].pod));
+            note!(self, "pause {}", self.nodes[pick].pod);
         }
         if self.dice.one_in(60) {
             let other = (pick + 1) % count;
@@ -284,7 +312,7 @@ impl World {
             if self.dice.one_in(2) {
                 self.cut.insert((other, pick), until);
             }
-            self.note(format!("cut {pick} {other}"));
+            note!(self, "cut {pick} {other}");
         }
         if self.dice.one_in(90) {
             self.register_cut
@@ -368,11 +396,14 @@ impl World {
                 self.schedule(index, 0, Event::Input(Input::Confirm(id)));
             }
             if self.scenario == Scenario::Handovers
+                && self.nodes[index].replica.is_some()
                 && self.now + QUIET < DURATION
                 && self.dice.one_in(150)
             {
                 self.next_request += 1;
                 let id = self.next_request;
+                let asked = (index, self.nodes[index].process, self.now);
+                self.handovers.insert(id, asked);
                 self.schedule(index, 0, Event::Input(Input::HandOver(id)));
             }
         }
@@ -422,11 +453,7 @@ impl World {
         let Some(mut replica) = node.replica.take() else {
             return;
         };
-        self.note(format!(
-            "{now} {} <- {}",
-            self.nodes[index].pod,
-            short(&input)
-        ));
+        note!(self, "{now} {} <- {}", self.nodes[index].pod, short(&input));
         let mut effects = replica.step(now, input, &self.nodes[index].disk);
         let mut rounds = 0;
         loop {
@@ -500,7 +527,10 @@ impl World {
                 }
             }
             Effect::SteppedDown => self.nodes[index].proposals.clear(),
-            Effect::HandedOver { .. } => self.stopping.push(index),
+            Effect::HandedOver { id, .. } => {
+                self.handovers.remove(&id);
+                self.stopping.push(index);
+            }
             Effect::Refused { .. } => {}
             Effect::Confirmed { id, index: seen } => {
                 let before = self.asked.remove(&id).unwrap_or(0);
@@ -564,10 +594,13 @@ impl World {
                     self.nodes[index].pod
                 ));
             }
-            self.note(format!(
+            note!(
+                self,
                 "register epoch {} leader {:?} in_sync {:?}",
-                register.epoch, register.leader, register.in_sync
-            ));
+                register.epoch,
+                register.leader,
+                register.in_sync
+            );
             self.register.register = Some(register);
             self.register.version += 1;
             self.notify_watchers();
@@ -627,7 +660,7 @@ impl World {
     fn committed(&mut self, index: usize, commit: Index) {
         let epoch = self.nodes[index].disk.last().epoch;
         let first = self.nodes[index].commit + 1;
-        self.note(format!("{} commits up to {commit}", self.nodes[index].pod));
+        note!(self, "{} commits up to {commit}", self.nodes[index].pod);
         for place in first..=commit {
             let Some(entry) = self.nodes[index].disk.entry(place).cloned() else {
                 return self.violate(format!(
@@ -674,6 +707,26 @@ impl World {
         self.acknowledged.insert(place, (epoch, entry));
     }
 
+    /// A process that wants to stop is told in time that it may, whatever became of its handover.
+    fn judge_handovers(&mut self) {
+        let (now, nodes) = (self.now, &self.nodes);
+        self.handovers
+            .retain(|_, (node, process, _)| nodes[*node].process == *process);
+        for (node, _, since) in self.handovers.values_mut() {
+            *since = nodes[*node].paused_until.max(*since);
+        }
+        // Once as a follower, once more if it was chosen to lead meanwhile.
+        let within = 2 * Timing::new(500, 2_500).handover_within + 2 * TICK;
+        if let Some((id, (node, ..))) = self
+            .handovers
+            .iter()
+            .find(|(_, (_, _, since))| now > since + within)
+        {
+            let text = format!("handover {id} of {} goes unanswered", nodes[*node].pod);
+            self.violate(text);
+        }
+    }
+
     /// After the quiet end: one leader, everybody in sync, every acknowledged entry everywhere.
     fn judge_end(&mut self) {
         let Some(register) = self.register.register.clone() else {
@@ -685,7 +738,7 @@ impl World {
                 .replica
                 .as_ref()
                 .map(|replica| replica.standing(&node.disk));
-            self.note(format!("{} ends as {standing:?}", self.nodes[index].pod));
+            note!(self, "{} ends as {standing:?}", self.nodes[index].pod);
         }
         let leaders = self
             .nodes
@@ -712,12 +765,11 @@ impl World {
     }
 
     fn violate(&mut self, text: String) {
-        self.note(text.clone());
+        note!(self, "{text}");
         self.violation.get_or_insert(text);
     }
 
-    fn note(&mut self, line: impl Into<String>) {
-        let line = line.into();
+    fn record(&mut self, line: String) {
         for byte in line.bytes() {
             self.hasher = (self.hasher ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
