@@ -110,6 +110,32 @@ fn documents_name_files_that_exist() {
 }
 
 #[test]
+fn the_table_of_faults_names_tests_that_exist() {
+    let table = fs::read_to_string(root().join("docs/fault-coverage.md")).expect("a table");
+    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect();
+    let rows: Vec<Vec<String>> = table.lines().map(cells).collect();
+    let rows = rows
+        .iter()
+        .filter(|row| row.len() == 6 && row[1].starts_with('F'));
+    let mut complaints = vec![];
+    let mut covered = BTreeSet::new();
+    for row in rows {
+        covered.insert(row[1].clone());
+        let (test, file) = (row[3].trim_matches('`'), row[4].trim_matches('`'));
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        if test != "–" && !text.contains(&format!("fn {test}(")) {
+            complaints.push(format!("{}: {file} has no test {test}", row[1]));
+        }
+    }
+    complaints.extend(
+        (1..=36)
+            .map(|number| format!("F{number}"))
+            .filter(|name| !covered.contains(name)),
+    );
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
 fn rules_of_length_complain() {
     let long_body = format!(
         "fn f(\n    a: u8,\n) {{\n{}}}\n",
