@@ -122,8 +122,8 @@ fn the_table_of_faults_names_tests_that_exist() {
     for row in rows {
         covered.insert(row[1].clone());
         let (test, file) = (row[3].trim_matches('`'), row[4].trim_matches('`'));
-        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        if test != "–" && !text.contains(&format!("fn {test}(")) {
+        let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+        if test != "–" && !source.contains(&format!("fn {test}(")) {
             complaints.push(format!("{}: {file} has no test {test}", row[1]));
         }
     }

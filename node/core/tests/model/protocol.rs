@@ -228,9 +228,9 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    fn to(&self) -> usize {
+    fn to(self) -> usize {
         match self {
-            Self::Append { to, .. } | Self::Appended { to, .. } => usize::from(*to),
+            Self::Append { to, .. } | Self::Appended { to, .. } => usize::from(to),
         }
     }
 }

@@ -57,7 +57,7 @@ macro_rules! note {
     ($world:expr, $($line:tt)*) => {
         if $world.traced {
             let line = format!($($line)*);
-            $world.record(line);
+            $world.record(&line);
         }
     };
 }
@@ -769,7 +769,7 @@ impl World {
         self.violation.get_or_insert(text);
     }
 
-    fn record(&mut self, line: String) {
+    fn record(&mut self, line: &str) {
         for byte in line.bytes() {
             self.hasher = (self.hasher ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
