@@ -137,7 +137,7 @@ fn each_situation_has_its_conditions() {
                 "True/WaitingForPods",
                 "False/Progressing",
                 "False/CatchingUp",
-                "True/VolumesBound",
+                "False/VolumePending",
             ],
         ),
         (

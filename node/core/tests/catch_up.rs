@@ -1,0 +1,202 @@
+//! What catching up costs: a follower is sent what it lacks, whatever it has, and not the log.
+
+#[allow(dead_code, reason = "the simulation uses the rest")]
+#[path = "simulation/disk.rs"]
+mod disk;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use disk::Disk;
+use percolate_core::identity::{Incarnation, ReplicaId};
+use percolate_core::log::{Entry, Head, ReadLog, SharedEntry};
+use percolate_core::register::{Member, Register, View};
+use percolate_core::replica::{
+    ChangeOutcome, Config, Effect, Input, Message, Persist, Replica, Timing,
+};
+
+const LEADER: ReplicaId = ReplicaId(1);
+const FOLLOWER: ReplicaId = ReplicaId(2);
+const INCARNATION: Incarnation = Incarnation(7);
+const LOG: usize = 2_000;
+const TICK: u64 = 100;
+/// Longer than it takes to be given up on.
+const ABSENT: u64 = 10_000;
+
+/// A process with its disk, which is always done at once.
+struct Node {
+    replica: Replica,
+    disk: Disk,
+}
+
+/// Two replicas and the messages between them; the register agrees to everything.
+struct Pair {
+    now: u64,
+    view: View,
+    leader: Node,
+    follower: Option<Node>,
+    messages: VecDeque<(ReplicaId, Message)>,
+    /// Entries sent to the follower.
+    sent: usize,
+}
+
+impl Pair {
+    /// A leader with `log`, known to have one in-sync replica and one that it has not heard of.
+    fn new(log: Vec<SharedEntry>) -> Self {
+        let member = |replica: ReplicaId| Member {
+            replica,
+            pod: pod(replica),
+        };
+        let register = Register {
+            incarnation: INCARNATION,
+            epoch: 1,
+            leader: LEADER,
+            in_sync: BTreeSet::from([LEADER]),
+            replicas: vec![member(LEADER), member(FOLLOWER)],
+            answers: Vec::new(),
+            last_failover: None,
+        };
+        let view = View {
+            version: 1,
+            register: Some(register),
+            min_in_sync: 1,
+            bootstrap: false,
+            requests: Vec::new(),
+        };
+        Self {
+            now: 0,
+            view,
+            leader: node(LEADER, log, 0),
+            follower: None,
+            messages: VecDeque::new(),
+            sent: 0,
+        }
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis / TICK {
+            self.now += TICK;
+            self.step(LEADER, Input::Tick);
+            self.step(FOLLOWER, Input::Tick);
+            while let Some((to, message)) = self.messages.pop_front() {
+                let from = if to == LEADER { FOLLOWER } else { LEADER };
+                self.step(to, Input::Received { from, message });
+            }
+        }
+    }
+
+    fn step(&mut self, at: ReplicaId, input: Input) {
+        let now = self.now;
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(node) = self.node(at) else { return };
+            let mut effects = node.replica.step(now, input, &node.disk);
+            effects.extend(node.replica.flush(now, &node.disk));
+            for effect in effects {
+                inputs.extend(self.carry_out(at, effect));
+            }
+        }
+    }
+
+    fn node(&mut self, at: ReplicaId) -> Option<&mut Node> {
+        if at == LEADER {
+            Some(&mut self.leader)
+        } else {
+            self.follower.as_mut()
+        }
+    }
+
+    /// What the world answers.
+    fn carry_out(&mut self, at: ReplicaId, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Persist(write) => {
+                let disk = &mut self.node(at)?.disk;
+                disk.write(write);
+                disk.sync(1).map(Input::Persisted)
+            }
+            Effect::Send { to, message, .. } => {
+                if let Message::Append(append) = &message {
+                    self.sent += append.entries.len();
+                }
+                self.messages.push_back((to, message));
+                None
+            }
+            Effect::ReadRegister => Some(Input::RegisterRead(Some(self.view.clone()))),
+            Effect::ChangeRegister { register, .. } => {
+                self.view.version += 1;
+                self.view.register = Some(register);
+                let outcome = ChangeOutcome::Applied(Box::new(self.view.clone()));
+                Some(Input::RegisterChanged(outcome))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn pod(replica: ReplicaId) -> String {
+    format!("acme-{replica}")
+}
+
+fn node(replica: ReplicaId, log: Vec<SharedEntry>, now: u64) -> Node {
+    let mut disk = Disk::default();
+    disk.write(Persist {
+        ticket: 0,
+        incarnation: Some(INCARNATION),
+        promised_epoch: 1,
+        truncate_after: None,
+        append: log,
+    });
+    disk.sync(1);
+    let config = Config {
+        replica,
+        pod: pod(replica),
+        fresh_incarnation: Incarnation(8),
+        jitter_seed: 1,
+        timing: Timing::new(500, 2_500),
+    };
+    let replica = Replica::new(config, disk.restored(), now);
+    Node { replica, disk }
+}
+
+/// `count` more entries after `log`, told apart by `mark`.
+fn extended(mut log: Vec<SharedEntry>, count: usize, mark: u8) -> Vec<SharedEntry> {
+    for _ in 0..count {
+        let last = log.last().map_or_else(Head::default, |entry| entry.head);
+        log.push(Entry::after(last, 1, vec![mark]).into());
+    }
+    log
+}
+
+#[test]
+fn a_follower_is_sent_what_it_lacks_and_little_more() {
+    // Entries it has of the leader's log, entries of its own after them. What is found to be in
+    // common may lie as far before the parting as that lies before the end of the follower's log.
+    for (common, own) in [
+        (0, 0),
+        (LOG, 0),
+        (LOG - 1, 0),
+        (LOG - 100, 0),
+        (LOG - 1, 1),
+        (LOG - 50, 10),
+        (100, 1_000),
+    ] {
+        for absent in [0, ABSENT] {
+            let log = extended(Vec::new(), LOG, b'a');
+            let held = extended(log[..common].to_vec(), own, b'b');
+            let mut pair = Pair::new(log);
+            pair.run(absent);
+            pair.follower = Some(node(FOLLOWER, held, pair.now));
+            pair.run(20_000);
+            let follower = pair.follower.as_ref().expect("it was started");
+            assert_eq!(follower.disk.last(), pair.leader.disk.last());
+            // The epoch's opening entry comes on top.
+            let lacked = LOG - common + 1;
+            assert!(
+                pair.sent <= lacked + own,
+                "has {common} of {LOG} and {own} of its own, absent for {absent} ms: sent {}, lacked {lacked}",
+                pair.sent
+            );
+            let register = pair.view.register.expect("a register");
+            assert!(register.in_sync.contains(&FOLLOWER), "it is in sync");
+        }
+    }
+}
