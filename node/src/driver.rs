@@ -55,7 +55,7 @@ const UNANSWERED: usize = 16_384;
 const APPLY_BYTES: usize = 4 << 20;
 
 /// How often time is told to the replica, per heartbeat.
-const TICKS_PER_HEARTBEAT: u32 = 4;
+const TICKS_PER_HEARTBEAT: u32 = 2;
 
 /// What a driver needs to know.
 pub struct Options {

@@ -228,7 +228,10 @@ impl Replica {
     fn persisted(&mut self, ticket: Ticket, log: &impl ReadLog) {
         self.writes.persisted(ticket);
         match &self.role {
-            Role::Leader(_) => self.advance_commit(log),
+            Role::Leader(_) => {
+                self.advance_commit(log);
+                self.tick_handover(log);
+            }
             Role::Follower(_) => {
                 self.follow_commit();
                 self.acknowledge();

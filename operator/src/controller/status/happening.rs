@@ -80,9 +80,10 @@ fn change_of_leader(previous: Option<&TenantStatus>, next: &TenantStatus) -> Opt
     if known {
         return None;
     }
-    let from = failover.from_pod.as_deref().unwrap_or("nobody");
+    let led_before = failover.from_pod.as_deref();
+    let after = led_before.map_or("the first to lead".to_owned(), |pod| format!("after {pod}"));
     let note = format!(
-        "{} leads epoch {} after {from}",
+        "{} leads epoch {}, {after}",
         failover.to_pod, failover.epoch
     );
     Some(match failover.reason {

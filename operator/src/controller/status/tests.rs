@@ -33,7 +33,7 @@ fn says(status: &TenantStatus, type_: &str) -> String {
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_situation_has_its_conditions() {
     type Change = fn(&mut Observed);
-    let cases: [(&str, i32, Change, [&str; 5]); 10] = [
+    let cases: [(&str, i32, Change, [&str; 5]); 11] = [
         (
             "settled",
             2,
@@ -42,6 +42,18 @@ fn each_situation_has_its_conditions() {
                 "True/Serving",
                 "False/AsDesired",
                 "False/AsDesired",
+                "True/AllInSync",
+                "True/VolumesBound",
+            ],
+        ),
+        (
+            "new, its first leader not ready yet",
+            2,
+            |world| world.pods.get_mut(&0).unwrap().ready = false,
+            [
+                "False/Starting",
+                "True/WaitingForPods",
+                "False/Progressing",
                 "True/AllInSync",
                 "True/VolumesBound",
             ],
@@ -184,7 +196,7 @@ fn each_situation_has_its_conditions() {
     for (name, replicas, change, expected) in cases {
         let mut observed = settled(replicas.max(2));
         change(&mut observed);
-        let previous = (name != "new").then_some(&served);
+        let previous = (!name.starts_with("new")).then_some(&served);
         let status = told(replicas, &observed, previous);
         assert_eq!(types.map(|type_| says(&status, type_)), expected, "{name}");
     }

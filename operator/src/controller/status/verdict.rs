@@ -78,6 +78,10 @@ pub fn ready(
         return Verdict::no(conditions::STARTING.name, "there has not been a leader yet");
     };
     let Some(leader) = observed.ready_leader() else {
+        if is_starting(previous) {
+            let message = format!("{} leads and is about to be ready", status.leader_pod);
+            return Verdict::no(conditions::STARTING.name, message);
+        }
         return no_leader(tenant, observed, &status.leader_pod);
     };
     let needed = minimum(observed);
