@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
 use percolate_crds::names;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -323,7 +323,9 @@ impl Addresses {
     async fn refresh(&self, tenant: &Tenant) -> Result<()> {
         let selector = ListParams::default().labels(&names::selector_string(&tenant.name));
         let pods = tenant.pods().list(&selector).await?;
-        let found = pods.items.into_iter().filter_map(|pod| {
+        // Like a Service, which sends nobody to a pod that is about to stop.
+        let stay = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+        let found = pods.items.into_iter().filter(stay).filter_map(|pod| {
             let address = pod.status?.pod_ip?.parse().ok()?;
             Some((pod.metadata.name?, address))
         });

@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use percolate_core::identity::ReplicaId;
@@ -24,6 +25,10 @@ use crate::server::{self, App, HttpForwarder, Limits, TokenSource};
 use crate::store::Store;
 use crate::tls::{self, Connector, Security, Tls};
 use crate::transport::{LinkService, Network};
+
+/// A pod that stops is taken out of its Services within about a second, but not at once. Until then
+/// what is sent here is answered, or forwarded; a connection to a pod that is gone would hang.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Run a replica until it is told to stop.
 pub async fn run(options: cli::Serve) -> anyhow::Result<()> {
@@ -120,6 +125,7 @@ async fn serve(
     // First the lead, then the API: what arrives meanwhile is forwarded to the new leader.
     let handed_over = ends.handle.hand_over().await;
     tracing::info!(handed_over, "letting requests finish");
+    tokio::time::sleep(LINGER).await;
     stop_api.cancel();
     let _ = api.await;
     stop_links.cancel();
