@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, is_ready};
 
 /// How old an address may be: a pod made anew has another one.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -149,6 +149,14 @@ impl Api {
         match &self.reach {
             Reach::Pods { addresses, .. } => addresses.names(),
             Reach::Url(_) => vec![String::new()],
+        }
+    }
+
+    /// The pods to send to: those that are ready, as behind a Service, or any if none is.
+    pub fn pods_to_send_to(&self) -> Vec<String> {
+        match &self.reach {
+            Reach::Pods { addresses, .. } if !addresses.ready().is_empty() => addresses.ready(),
+            Reach::Pods { .. } | Reach::Url(_) => self.pods(),
         }
     }
 
@@ -317,7 +325,14 @@ fn builder(credentials: &Credentials) -> Result<reqwest::ClientBuilder> {
 
 /// Addresses of pods by the name in their certificates.
 #[derive(Debug, Clone, Default)]
-struct Addresses(Arc<Mutex<BTreeMap<String, IpAddr>>>);
+struct Addresses(Arc<Mutex<BTreeMap<String, Place>>>);
+
+/// Where a pod is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    address: IpAddr,
+    ready: bool,
+}
 
 impl Addresses {
     async fn refresh(&self, tenant: &Tenant) -> Result<()> {
@@ -326,8 +341,9 @@ impl Addresses {
         // Like a Service, which sends nobody to a pod that is about to stop.
         let stay = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
         let found = pods.items.into_iter().filter(stay).filter_map(|pod| {
+            let ready = is_ready(&pod);
             let address = pod.status?.pod_ip?.parse().ok()?;
-            Some((pod.metadata.name?, address))
+            Some((pod.metadata.name?, Place { address, ready }))
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found.collect();
         Ok(())
@@ -338,10 +354,16 @@ impl Addresses {
         addresses.keys().cloned().collect()
     }
 
+    fn ready(&self) -> Vec<String> {
+        let addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = addresses.iter().filter(|(_, place)| place.ready);
+        ready.map(|(pod, _)| pod.clone()).collect()
+    }
+
     fn of_host(&self, host: &str) -> Option<IpAddr> {
         let pod = host.split('.').next()?;
         let addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.get(pod).copied()
+        addresses.get(pod).map(|place| place.address)
     }
 }
 
@@ -384,7 +406,11 @@ mod tests {
     fn a_pod_is_found_by_the_first_label_of_its_name() {
         let addresses = Addresses::default();
         let address: IpAddr = "10.244.1.2".parse().unwrap();
-        addresses.0.lock().unwrap().insert("acme-0".into(), address);
+        let place = Place {
+            address,
+            ready: true,
+        };
+        addresses.0.lock().unwrap().insert("acme-0".into(), place);
         let cases = [
             ("acme-0.acme.tenants.svc", Some(address)),
             ("acme-1.acme.tenants.svc", None),

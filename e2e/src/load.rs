@@ -334,7 +334,7 @@ impl Writer {
     }
 
     fn pod_of_chance(&self) -> String {
-        let mut pods = self.api.pods();
+        let mut pods = self.api.pods_to_send_to();
         if pods.is_empty() {
             return String::new();
         }

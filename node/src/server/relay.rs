@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::forward::{Forward, ForwardError};
 use super::headers::{FORWARDED, IDEMPOTENCY_KEY};
 use super::problem::Failure;
-use crate::tenant::{Handle, Unavailable};
+use crate::tenant::{Handle, Status, Unavailable};
 
 /// Longest pause between two tries: well below a takeover, so that a write goes on as soon as
 /// somebody leads.
@@ -117,11 +117,7 @@ impl Relay<'_> {
     async fn at_leader(&self, url: &str, exchange: &mut Exchange, unserved: Response) -> Attempt {
         exchange.make_repeatable();
         let mark = self.handle.status().replica_id.to_string();
-        match self
-            .forwarder
-            .forward(url, exchange.forwarded_request(&mark))
-            .await
-        {
+        match self.answer_of(url, exchange.forwarded_request(&mark)).await {
             Ok(response) if is_no_leader(&response) => Attempt::Postponed(response.map(Body::from)),
             Ok(response) => Attempt::Answered(response.map(Body::from)),
             Err(ForwardError::NotSent { reason }) => {
@@ -132,6 +128,28 @@ impl Relay<'_> {
                 tracing::debug!(url, reason, "the connection to the leader broke");
                 Attempt::Postponed(Failure::from(Unavailable::UnknownOutcome).into_response())
             }
+        }
+    }
+
+    /// What the leader at `url` answers, as long as nobody else leads: one that hangs would be
+    /// waited for until the deadline.
+    async fn answer_of(
+        &self,
+        url: &str,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, ForwardError> {
+        let mut status = self.handle.watch_status();
+        let leads_elsewhere = |status: &Status| {
+            status
+                .leader_url
+                .as_deref()
+                .is_some_and(|other| other != url)
+        };
+        tokio::select! {
+            answer = self.forwarder.forward(url, request) => answer,
+            Ok(_) = status.wait_for(leads_elsewhere) => Err(ForwardError::Broken {
+                reason: "another replica leads now".to_owned(),
+            }),
         }
     }
 

@@ -38,6 +38,36 @@ async fn a_follower_passes_writes_to_the_leader() {
 }
 
 #[tokio::test]
+async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
+    let (hung, _, network) = pair();
+    hung.behave(Behaviour::Hang);
+    let successor = Replica::leader();
+    network.join("https://successor:8000", &successor);
+    let limits = Limits {
+        deadline: Duration::from_secs(60),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
+    follower.follow(LEADER);
+    let takeover = async {
+        while network.seen.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        follower.follow("https://successor:8000");
+    };
+    let (written, ()) = tokio::join!(follower.put("/resources/r", DOCUMENT), takeover);
+    assert_eq!(written.status, StatusCode::CREATED, "{}", written.detail());
+    assert_eq!(successor.get("/resources/r").await.status, StatusCode::OK);
+    let seen = network.seen.lock().unwrap();
+    let keys: Vec<_> = seen
+        .iter()
+        .map(|headers| headers.get("idempotency-key"))
+        .collect();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0], keys[1], "one write, whoever takes it");
+}
+
+#[tokio::test]
 async fn encodings_pass_through_a_follower() {
     let (leader, follower, _network) = pair();
     let long = format!(r#"{{"content":"{}"}}"#, "text ".repeat(1000));
