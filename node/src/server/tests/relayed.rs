@@ -44,7 +44,7 @@ async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
     let successor = Replica::leader();
     network.join("https://successor:8000", &successor);
     let limits = Limits {
-        deadline: Duration::from_secs(60),
+        deadline: Duration::from_mins(1),
         ..quick_limits()
     };
     let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
