@@ -3,7 +3,7 @@
 //! without anybody hearing of it, or late; crashes, pauses, lost disks, handovers.
 //!
 //! Every schedule is a function of its seed. A failing seed replays with
-//! `PERCOLATE_SEED=<seed> cargo test -p percolate-core --test simulation -- replays_a_seed --nocapture`.
+//! `PERCOLATE_SEED=<seed> cargo test -p percolate-core --test simulation -- --ignored --nocapture`.
 
 #[path = "simulation/disk.rs"]
 mod disk;
@@ -80,10 +80,9 @@ fn equal_seeds_give_equal_traces() {
 }
 
 #[test]
+#[ignore = "for whoever looks into the seed in PERCOLATE_SEED"]
 fn replays_a_seed() {
-    let Ok(text) = std::env::var("PERCOLATE_SEED") else {
-        return;
-    };
+    let text = std::env::var("PERCOLATE_SEED").expect("PERCOLATE_SEED names a seed");
     let seed = text.parse().expect("PERCOLATE_SEED is a number");
     for scenario in Scenario::ALL {
         let world = World::run_traced(scenario, seed);

@@ -1,5 +1,6 @@
 //! Following: take the leader's entries, answer what is durable, notice when it falls silent.
 
+use super::handover::answers;
 use super::message::{Append, Appended, Join, Mismatch};
 use super::{Effect, Message, Millis, Replica, RequestId, Role, Stranded};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
@@ -165,11 +166,7 @@ impl Replica {
             .register()
             .is_none_or(|register| !register.in_sync.contains(&me));
         if left || self.now >= leaving.give_up_at {
-            let answers = leaving
-                .asked_by
-                .into_iter()
-                .map(|id| Effect::HandedOver { id, done: left });
-            return self.effects.extend(answers);
+            return self.effects.extend(answers(leaving.asked_by, left));
         }
         self.leaving = Some(leaving);
         if let Some(leader) = self.register().map(|register| register.leader) {

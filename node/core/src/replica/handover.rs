@@ -33,6 +33,12 @@ impl Handover {
     }
 }
 
+/// What is told to those who asked for a handover.
+pub(super) fn answers(asked_by: Vec<RequestId>, done: bool) -> impl Iterator<Item = Effect> {
+    let answer = move |id| Effect::HandedOver { id, done };
+    asked_by.into_iter().map(answer)
+}
+
 impl Replica {
     /// The process is about to stop: a leader gives its place to another, a follower asks to be
     /// left out, so that nothing waits for it.
@@ -133,10 +139,7 @@ impl Replica {
         if self.now >= handover.give_up_at {
             // Whoever is about to stop need not know the outcome: to stop is always safe.
             let asked_by = std::mem::take(&mut handover.asked_by);
-            let answers = asked_by
-                .into_iter()
-                .map(|id| Effect::HandedOver { id, done: false });
-            self.effects.extend(answers);
+            self.effects.extend(answers(asked_by, false));
         }
         let settled = self.unsettled.is_none();
         let all_committed = self.commit == leader.last.index && log.last() == leader.last;
@@ -188,9 +191,7 @@ impl Replica {
     /// Tell everyone who waited. What was queued is refused (and goes to the new leader) or, if
     /// this replica still leads, proposed after all.
     pub(super) fn end_handover(&mut self, handover: Handover, done: bool) {
-        for id in handover.asked_by {
-            self.effects.push(Effect::HandedOver { id, done });
-        }
+        self.effects.extend(answers(handover.asked_by, done));
         for (id, payload) in handover.queued {
             if done {
                 self.effects.push(Effect::Refused {

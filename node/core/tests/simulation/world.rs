@@ -1,15 +1,29 @@
-//! The world around the replicas: time, network, register, faults, clients, and the oracle.
+//! The world around the replicas: time, network, register, clients.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+/// A line of the trace, made only where there is one: most of the time would go into it.
+macro_rules! note {
+    ($world:expr, $($line:tt)*) => {
+        if $world.traced {
+            let line = format!($($line)*);
+            $world.record(&line);
+        }
+    };
+}
+
+mod faults;
+mod judge;
+mod trace;
+
+use std::collections::BTreeMap;
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
-use percolate_core::log::{ReadLog, SharedEntry};
-use percolate_core::register::{Action, Register, Request, View, check_change};
+use percolate_core::log::SharedEntry;
+use percolate_core::register::{Register, View, check_change};
 use percolate_core::replica::{
     ChangeOutcome, Config, Effect, Input, Message, Position, Replica, RequestId, Timing,
 };
 
+use self::trace::short;
 use crate::disk::Disk;
 
 /// Steps of simulated time of one schedule, in milliseconds.
@@ -50,16 +64,6 @@ impl Scenario {
     fn is_disturbed(self) -> bool {
         self != Self::Undisturbed
     }
-}
-
-/// A line of the trace, made only where there is one: most of the time would go into it.
-macro_rules! note {
-    ($world:expr, $($line:tt)*) => {
-        if $world.traced {
-            let line = format!($($line)*);
-            $world.record(&line);
-        }
-    };
 }
 
 /// Splitmix64: small, good enough, the same everywhere.
@@ -270,98 +274,6 @@ impl World {
         node.commit = node.disk.restored().applied;
         node.replica = Some(Replica::new(config, node.disk.restored(), now));
         note!(self, "start {}", self.nodes[index].pod);
-    }
-
-    fn crash(&mut self, index: usize, loses_disk: bool) {
-        // In the quiet end, who stops after a handover is back soon: it has to catch up in time.
-        let disturbed = self.now + QUIET < DURATION;
-        let down_for = 200 + self.dice.below(if disturbed { 8_000 } else { 800 });
-        let fresh = ReplicaId(u128::from(self.dice.roll()));
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        node.replica = None;
-        node.process += 1;
-        node.down_until = now + down_for;
-        node.disk.crash();
-        if loses_disk {
-            node.disk = Disk::default();
-            node.id = fresh;
-        }
-        note!(
-            self,
-            "crash {} loses_disk={loses_disk}",
-            self.nodes[index].pod
-        );
-    }
-
-    fn disturb(&mut self) {
-        let count = self.nodes.len();
-        let pick = usize::try_from(self.dice.below(count as u64)).expect("small");
-        if self.dice.one_in(60) && self.nodes[pick].replica.is_some() {
-            let loses_disk = self.may_lose_disk(pick) && self.dice.one_in(4);
-            self.crash(pick, loses_disk);
-        }
-        if self.dice.one_in(120) {
-            self.nodes[pick].paused_until = self.now + self.dice.below(9_000);
-            note!(self, "pause {}", self.nodes[pick].pod);
-        }
-        if self.dice.one_in(60) {
-            let other = (pick + 1) % count;
-            let until = self.now + self.dice.below(9_000);
-            self.cut.insert((pick, other), until);
-            if self.dice.one_in(2) {
-                self.cut.insert((other, pick), until);
-            }
-            note!(self, "cut {pick} {other}");
-        }
-        if self.dice.one_in(90) {
-            self.register_cut
-                .insert(pick, self.now + self.dice.below(12_000));
-        }
-        if self.scenario == Scenario::Handovers && self.dice.one_in(40) {
-            self.ask_operator_request(pick);
-        }
-    }
-
-    /// A disk may be lost when enough others hold everything acknowledged: losing the last copy
-    /// is beyond what any protocol survives.
-    fn may_lose_disk(&self, index: usize) -> bool {
-        let Some(register) = &self.register.register else {
-            return false;
-        };
-        // Nor while a change that would leave this replica alone in the set may be on its way.
-        if self
-            .events
-            .values()
-            .any(|(_, _, event)| matches!(event, Event::Change { .. }))
-        {
-            return false;
-        }
-        let others = register
-            .in_sync
-            .iter()
-            .filter(|replica| **replica != self.nodes[index].id)
-            .count();
-        let alive = self
-            .nodes
-            .iter()
-            .filter(|node| register.in_sync.contains(&node.id) && node.id != self.nodes[index].id);
-        others >= 1 && alive.count() >= 1
-    }
-
-    fn ask_operator_request(&mut self, pick: usize) {
-        let pod = self.nodes[pick].pod.clone();
-        let action = match self.dice.below(3) {
-            0 => Action::HandOver { pod: None },
-            1 => Action::HandOver { pod: Some(pod) },
-            _ => Action::Drop { pod },
-        };
-        self.register.requests = vec![Request {
-            id: format!("request-{}", self.now),
-            action,
-        }];
-        self.register.version += 1;
-        self.notify_watchers();
     }
 
     fn client(&mut self) {
@@ -656,129 +568,6 @@ impl World {
         }
     }
 
-    /// The leader acknowledges what it proposed up to `commit`; every replica applies it.
-    fn committed(&mut self, index: usize, commit: Index) {
-        let epoch = self.nodes[index].disk.last().epoch;
-        let first = self.nodes[index].commit + 1;
-        note!(self, "{} commits up to {commit}", self.nodes[index].pod);
-        for place in first..=commit {
-            let Some(entry) = self.nodes[index].disk.entry(place).cloned() else {
-                return self.violate(format!(
-                    "{} commits {place}, which it has not",
-                    self.nodes[index].pod
-                ));
-            };
-            if let Some((_, known)) = self.acknowledged.get(&place)
-                && known.head != entry.head
-            {
-                return self.violate(format!("two values committed at {place}"));
-            }
-            if self.nodes[index].proposals.remove(&place).is_some() {
-                self.acknowledge(index, place, epoch, entry);
-            }
-        }
-        self.nodes[index].commit = commit;
-        self.nodes[index].disk.apply(commit);
-    }
-
-    fn acknowledge(&mut self, index: usize, place: Index, epoch: Epoch, entry: SharedEntry) {
-        let in_sync: BTreeSet<ReplicaId> = self
-            .register
-            .register
-            .as_ref()
-            .map(|register| register.in_sync.clone())
-            .unwrap_or_default();
-        for node in self.nodes.iter().filter(|node| in_sync.contains(&node.id)) {
-            if node.disk.synced_entry(place).map(|held| held.head) != Some(entry.head) {
-                let text = format!(
-                    "{place} acknowledged by {} but not durable in sync at {}",
-                    self.nodes[index].pod, node.pod
-                );
-                return self.violate(text);
-            }
-        }
-        // A leader that was paused with the last answer in its buffer acknowledges late, when
-        // another may lead: that loses nothing, for its successor holds the entry (seen above)
-        // and without clocks nobody could prevent it. But an epoch has one acknowledging leader.
-        let acknowledging = *self.leaders.entry(epoch).or_insert(self.nodes[index].id);
-        if acknowledging != self.nodes[index].id {
-            return self.violate(format!("two leaders acknowledge at epoch {epoch}"));
-        }
-        self.acknowledged.insert(place, (epoch, entry));
-    }
-
-    /// A process that wants to stop is told in time that it may, whatever became of its handover.
-    fn judge_handovers(&mut self) {
-        let (now, nodes) = (self.now, &self.nodes);
-        self.handovers
-            .retain(|_, (node, process, _)| nodes[*node].process == *process);
-        for (node, _, since) in self.handovers.values_mut() {
-            *since = nodes[*node].paused_until.max(*since);
-        }
-        // Once as a follower, once more if it was chosen to lead meanwhile.
-        let within = 2 * Timing::new(500, 2_500).handover_within + 2 * TICK;
-        if let Some((id, (node, ..))) = self
-            .handovers
-            .iter()
-            .find(|(_, (_, _, since))| now > since + within)
-        {
-            let text = format!("handover {id} of {} goes unanswered", nodes[*node].pod);
-            self.violate(text);
-        }
-    }
-
-    /// After the quiet end: one leader, everybody in sync, every acknowledged entry everywhere.
-    fn judge_end(&mut self) {
-        let Some(register) = self.register.register.clone() else {
-            return self.violate("nobody ever led".to_owned());
-        };
-        for index in 0..self.nodes.len() {
-            let node = &self.nodes[index];
-            let standing = node
-                .replica
-                .as_ref()
-                .map(|replica| replica.standing(&node.disk));
-            note!(self, "{} ends as {standing:?}", self.nodes[index].pod);
-        }
-        let leaders = self
-            .nodes
-            .iter()
-            .filter(|node| node.position() == Some(Position::Leader))
-            .count();
-        if leaders != 1 || register.in_sync.len() != self.nodes.len() {
-            let text = format!(
-                "at the end {leaders} leaders and {} of {} in sync",
-                register.in_sync.len(),
-                self.nodes.len()
-            );
-            return self.violate(text);
-        }
-        for (place, (_, entry)) in &self.acknowledged {
-            for node in &self.nodes {
-                if node.disk.synced_entry(*place).map(|held| held.head) != Some(entry.head) {
-                    let text = format!("acknowledged entry {place} is missing at {}", node.pod);
-                    self.violation = Some(text);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn violate(&mut self, text: String) {
-        note!(self, "{text}");
-        self.violation.get_or_insert(text);
-    }
-
-    fn record(&mut self, line: &str) {
-        for byte in line.bytes() {
-            self.hasher = (self.hasher ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        self.trace.push(format!("{} {line}", self.now));
-        if self.trace.len() > 4_000 {
-            self.trace.drain(..2_000);
-        }
-    }
-
     pub(crate) fn verdict(&self) -> Result<(), String> {
         self.violation.clone().map_or(Ok(()), Err)
     }
@@ -790,26 +579,6 @@ impl World {
     pub(crate) fn proposed(&self) -> u64 {
         self.payloads
     }
-
-    pub(crate) fn trace_hash(&self) -> u64 {
-        self.hasher
-    }
-
-    pub(crate) fn trace_tail(&self) -> String {
-        let shown = std::env::var("PERCOLATE_TRACE")
-            .ok()
-            .and_then(|lines| lines.parse().ok())
-            .unwrap_or(60);
-        let mut text = String::new();
-        for line in self
-            .trace
-            .iter()
-            .skip(self.trace.len().saturating_sub(shown))
-        {
-            let _ = writeln!(text, "  {line}");
-        }
-        text
-    }
 }
 
 impl Node {
@@ -817,34 +586,5 @@ impl Node {
         self.replica
             .as_ref()
             .map(|replica| replica.standing(&self.disk).position)
-    }
-}
-
-fn short(input: &Input) -> String {
-    match input {
-        Input::Watched(view) => format!("watched {}", view.version),
-        Input::RegisterRead(view) => format!("read {:?}", view.as_ref().map(|view| view.version)),
-        Input::RegisterChanged(ChangeOutcome::Applied(view)) => format!("changed {}", view.version),
-        Input::Received { from, message } => format!("{} from {from}", describe(message)),
-        other => format!("{other:?}"),
-    }
-}
-
-fn describe(message: &Message) -> String {
-    match message {
-        Message::Append(append) => format!(
-            "append e{} prev {} +{} commit {} round {}",
-            append.epoch,
-            append.previous.index,
-            append.entries.len(),
-            append.commit,
-            append.round
-        ),
-        Message::Mismatch(mismatch) => format!(
-            "mismatch e{} last {:?}",
-            mismatch.epoch,
-            mismatch.heads.first().map(|head| head.index)
-        ),
-        other => format!("{other:?}"),
     }
 }

@@ -1,0 +1,131 @@
+//! The oracle: what is acknowledged is durable in sync and stays, an epoch has one leader, and in the
+//! end everybody is in sync.
+
+use std::collections::BTreeSet;
+
+use percolate_core::identity::{Epoch, Index, ReplicaId};
+use percolate_core::log::{ReadLog, SharedEntry};
+use percolate_core::replica::{Position, Timing};
+
+use super::{TICK, World};
+
+impl World {
+    /// The leader acknowledges what it proposed up to `commit`; every replica applies it.
+    pub(super) fn committed(&mut self, index: usize, commit: Index) {
+        let epoch = self.nodes[index].disk.last().epoch;
+        let first = self.nodes[index].commit + 1;
+        note!(self, "{} commits up to {commit}", self.nodes[index].pod);
+        for place in first..=commit {
+            let Some(entry) = self.nodes[index].disk.entry(place).cloned() else {
+                return self.violate(format!(
+                    "{} commits {place}, which it has not",
+                    self.nodes[index].pod
+                ));
+            };
+            if let Some((_, known)) = self.acknowledged.get(&place)
+                && known.head != entry.head
+            {
+                return self.violate(format!("two values committed at {place}"));
+            }
+            if self.nodes[index].proposals.remove(&place).is_some() {
+                self.acknowledge(index, place, epoch, entry);
+            }
+        }
+        self.nodes[index].commit = commit;
+        self.nodes[index].disk.apply(commit);
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        index: usize,
+        place: Index,
+        epoch: Epoch,
+        entry: SharedEntry,
+    ) {
+        let in_sync: BTreeSet<ReplicaId> = self
+            .register
+            .register
+            .as_ref()
+            .map(|register| register.in_sync.clone())
+            .unwrap_or_default();
+        for node in self.nodes.iter().filter(|node| in_sync.contains(&node.id)) {
+            if node.disk.synced_entry(place).map(|held| held.head) != Some(entry.head) {
+                let text = format!(
+                    "{place} acknowledged by {} but not durable in sync at {}",
+                    self.nodes[index].pod, node.pod
+                );
+                return self.violate(text);
+            }
+        }
+        // A leader that was paused with the last answer in its buffer acknowledges late, when
+        // another may lead: that loses nothing, for its successor holds the entry (seen above)
+        // and without clocks nobody could prevent it. But an epoch has one acknowledging leader.
+        let acknowledging = *self.leaders.entry(epoch).or_insert(self.nodes[index].id);
+        if acknowledging != self.nodes[index].id {
+            return self.violate(format!("two leaders acknowledge at epoch {epoch}"));
+        }
+        self.acknowledged.insert(place, (epoch, entry));
+    }
+
+    /// A process that wants to stop is told in time that it may, whatever became of its handover.
+    pub(super) fn judge_handovers(&mut self) {
+        let (now, nodes) = (self.now, &self.nodes);
+        self.handovers
+            .retain(|_, (node, process, _)| nodes[*node].process == *process);
+        for (node, _, since) in self.handovers.values_mut() {
+            *since = nodes[*node].paused_until.max(*since);
+        }
+        // Once as a follower, once more if it was chosen to lead meanwhile.
+        let within = 2 * Timing::new(500, 2_500).handover_within + 2 * TICK;
+        if let Some((id, (node, ..))) = self
+            .handovers
+            .iter()
+            .find(|(_, (_, _, since))| now > since + within)
+        {
+            let text = format!("handover {id} of {} goes unanswered", nodes[*node].pod);
+            self.violate(text);
+        }
+    }
+
+    /// After the quiet end: one leader, everybody in sync, every acknowledged entry everywhere.
+    pub(super) fn judge_end(&mut self) {
+        let Some(register) = self.register.register.clone() else {
+            return self.violate("nobody ever led".to_owned());
+        };
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
+            let standing = node
+                .replica
+                .as_ref()
+                .map(|replica| replica.standing(&node.disk));
+            note!(self, "{} ends as {standing:?}", self.nodes[index].pod);
+        }
+        let leaders = self
+            .nodes
+            .iter()
+            .filter(|node| node.position() == Some(Position::Leader))
+            .count();
+        if leaders != 1 || register.in_sync.len() != self.nodes.len() {
+            let text = format!(
+                "at the end {leaders} leaders and {} of {} in sync",
+                register.in_sync.len(),
+                self.nodes.len()
+            );
+            return self.violate(text);
+        }
+        for (place, (_, entry)) in &self.acknowledged {
+            for node in &self.nodes {
+                if node.disk.synced_entry(*place).map(|held| held.head) != Some(entry.head) {
+                    let text = format!("acknowledged entry {place} is missing at {}", node.pod);
+                    self.violation = Some(text);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn violate(&mut self, text: String) {
+        note!(self, "{text}");
+        self.violation.get_or_insert(text);
+    }
+}
