@@ -27,9 +27,8 @@ STORIES := $(call names,$(filter e2e/tests/story_%.rs,$(TEST_FILES)))
 CLUSTERLESS := $(filter-out $(STORIES),$(call names,$(TEST_FILES)))
 # What the API server makes of manifests, good and bad.
 API := story_bad_manifests
-# The stories that every change must pass. story_volume_lost is in `make e2e` only, until what it found is mended: once in
-# three runs the status stays behind the pods.
-CORE := story_lifecycle story_write_path story_failover story_scaling story_rolling_update story_deletion
+# The stories that every change must pass.
+CORE := story_lifecycle story_write_path story_failover story_scaling story_rolling_update story_volume_lost story_deletion
 
 # Always the whole workspace: another selection of packages would resolve other features and compile again.
 BUILD := cargo build --workspace --all-targets --locked

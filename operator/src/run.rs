@@ -19,7 +19,6 @@ use kube::{
     Api,
     runtime::{Controller, controller},
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,11 +35,9 @@ use crate::{
     lease::Candidate,
     metrics::Metrics,
     settings::Settings,
-    watches::{TenantRef, Triggers, Watches},
+    watches::{Queue, TenantRef, Triggers, Watches},
 };
 
-/// Changes of one tenant within this time are looked at together: a rollout brings bursts of them.
-const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How long passes under way may take to end: within the pod's grace period, with time to release
 /// the lease.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -148,7 +145,7 @@ async fn wind_down(
 struct Part {
     context: Arc<Context>,
     triggers: Arc<Triggers>,
-    queue: mpsc::Receiver<TenantRef>,
+    queue: Queue,
     watches: tokio::task::JoinSet<()>,
 }
 
@@ -208,18 +205,11 @@ impl Part {
             .iter()
             .map(|tenant| TenantRef::from_obj(&**tenant))
             .collect();
-        let queue = stream::unfold(queue, |mut queue| async {
-            queue.recv().await.map(|tenant| (tenant, queue))
-        });
         // Triggers come from our own watches, each with its own backoff: the controller's joint one
         // never sees an error.
         Controller::for_stream(stream::pending(), tenants)
-            .with_config(
-                controller::Config::default()
-                    .concurrency(concurrency)
-                    .debounce(DEBOUNCE),
-            )
-            .reconcile_on(stream::iter(all).chain(queue))
+            .with_config(controller::Config::default().concurrency(concurrency))
+            .reconcile_on(stream::iter(all).chain(queue.into_stream()))
             .graceful_shutdown_on(stop.cancelled_owned())
             .run(reconcile::reconcile, reconcile::on_error, context)
             .for_each(|_| std::future::ready(()))

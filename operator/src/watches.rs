@@ -44,7 +44,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
-pub use triggers::{TenantRef, Triggers};
+pub use triggers::{Queue, TenantRef, Triggers};
 
 /// Objects per page of a listing: bounds what one page costs in memory.
 const PAGE_SIZE: u32 = 250;
@@ -259,14 +259,14 @@ async fn fill<K>(
         match &event {
             Event::Apply(object) | Event::Delete(object) => {
                 if let Some(tenant) = tenant_of(object) {
-                    triggers.send(tenant).await;
+                    triggers.send(tenant);
                 }
             }
             Event::InitDone => {
                 let state = reader.state();
                 let now = state.iter().filter_map(|object| tenant_of(object));
                 for tenant in now.chain(known_before.drain()).collect::<HashSet<_>>() {
-                    triggers.send(tenant).await;
+                    triggers.send(tenant);
                 }
             }
             Event::Init | Event::InitApply(_) => {}

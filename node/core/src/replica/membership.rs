@@ -44,7 +44,7 @@ impl Replica {
 
     /// Bring the register to what this leader wants it to be, if anything is amiss.
     pub(super) fn tend_register(&mut self, log: &impl ReadLog) {
-        self.note_new_members();
+        self.forget_followers();
         self.tend_joining(log);
         if !self.may_change_register()
             || matches!(&self.role, Role::Leader(leader) if leader.handover.is_some())
@@ -60,30 +60,26 @@ impl Replica {
         self.begin_requested_handover(log);
     }
 
-    /// Replicas that the register knows and this leader does not: begin to copy to them.
-    fn note_new_members(&mut self) {
-        let members = self
-            .register()
-            .map(|register| register.replicas.clone())
-            .unwrap_or_default();
-        let (me, now) = (self.config.replica, self.now);
+    /// Copy no longer to replicas that are gone: those whose pods the operator dropped, and those
+    /// that fell silent and whose pod, which holds one disk at a time, another one has joined from.
+    fn forget_followers(&mut self) {
         let dropped = self.dropped_pods();
+        let required = self.required();
+        let (now, within) = (self.now, self.config.timing.drop_after);
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let last = leader.last.index;
-        for member in members.into_iter().filter(|member| member.replica != me) {
-            leader
-                .followers
-                .entry(member.replica)
-                .or_insert_with(|| Progress::new(member.pod, last + 1, now));
-        }
-        let in_sync = self.required();
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
+        let live = |progress: &Progress| progress.is_live(now, within);
+        let held: BTreeSet<String> = leader
+            .followers
+            .values()
+            .filter(|progress| live(progress))
+            .map(|progress| progress.pod.clone())
+            .chain([self.config.pod.clone()])
+            .collect();
         leader.followers.retain(|replica, progress| {
-            in_sync.contains(replica) || !dropped.contains(&progress.pod)
+            let replaced = !live(progress) && held.contains(&progress.pod);
+            required.contains(replica) || !(replaced || dropped.contains(&progress.pod))
         });
     }
 
@@ -116,6 +112,10 @@ impl Replica {
         let (now, me) = (self.now, self.config.replica);
         let drop_after = self.config.timing.drop_after;
 
+        wanted.replicas.retain(|member| {
+            let copied_to = leader.followers.contains_key(&member.replica);
+            member.replica == me || copied_to || wanted.in_sync.contains(&member.replica)
+        });
         for (replica, progress) in &leader.followers {
             if progress.joining
                 && progress.is_streaming()
@@ -153,7 +153,6 @@ impl Replica {
             }
         }
         answer_requests(&mut wanted, &view.requests, view.min_in_sync, me);
-        forget_replaced(&mut wanted);
         wanted
             .replicas
             .sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));
@@ -216,19 +215,4 @@ fn carry_out(wanted: &mut Register, action: &Action, min_in_sync: usize, me: Rep
     wanted.in_sync.retain(|replica| !leaving.contains(replica));
     wanted.replicas.retain(|member| member.pod != *pod);
     Verdict::Done
-}
-
-/// A pod holds one disk at a time: a replica out of sync whose pod another replica has joined
-/// from is gone.
-fn forget_replaced(wanted: &mut Register) {
-    let members = wanted.replicas.clone();
-    let position = |replica: ReplicaId| members.iter().position(|member| member.replica == replica);
-    wanted.replicas.retain(|member| {
-        let newer = members.iter().any(|other| {
-            other.pod == member.pod
-                && other.replica != member.replica
-                && position(other.replica) > position(member.replica)
-        });
-        wanted.in_sync.contains(&member.replica) || !newer
-    });
 }

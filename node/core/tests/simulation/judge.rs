@@ -7,7 +7,7 @@ use percolate_core::identity::{Epoch, Index, ReplicaId};
 use percolate_core::log::{ReadLog, SharedEntry};
 use percolate_core::replica::{Position, Timing};
 
-use super::{TICK, World};
+use super::{DURATION, REST, TICK, World};
 
 impl World {
     /// The leader acknowledges what it proposed up to `commit`; every replica applies it.
@@ -87,7 +87,8 @@ impl World {
         }
     }
 
-    /// After the quiet end: one leader, everybody in sync, every acknowledged entry everywhere.
+    /// After the quiet end: one leader, everybody in sync, every acknowledged entry everywhere; the
+    /// register knows who is there, nobody else, and is left alone.
     pub(super) fn judge_end(&mut self) {
         let Some(register) = self.register.register.clone() else {
             return self.violate("nobody ever led".to_owned());
@@ -112,6 +113,17 @@ impl World {
                 self.nodes.len()
             );
             return self.violate(text);
+        }
+        let known: BTreeSet<ReplicaId> = register
+            .replicas
+            .iter()
+            .map(|member| member.replica)
+            .collect();
+        if known != self.nodes.iter().map(|node| node.id).collect() {
+            return self.violate(format!("at the end the register knows {known:?}"));
+        }
+        if self.register_changed_at + REST > DURATION {
+            return self.violate("the register does not come to rest".to_owned());
         }
         for (place, (_, entry)) in &self.acknowledged {
             for node in &self.nodes {

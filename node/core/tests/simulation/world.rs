@@ -31,6 +31,8 @@ const DURATION: u64 = 60_000;
 /// The last part of a schedule is left undisturbed, so that liveness can be judged.
 const QUIET: u64 = 20_000;
 const TICK: u64 = 100;
+/// By this long before the end the register has come to rest; the last to catch up is in sync by then.
+const REST: u64 = 2_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
@@ -123,6 +125,7 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), (usize, u64, Event)>,
     nodes: Vec<Node>,
     register: View,
+    register_changed_at: u64,
     /// Directed pods pairs that cannot talk, until when.
     cut: BTreeMap<(usize, usize), u64>,
     register_cut: BTreeMap<usize, u64>,
@@ -182,6 +185,7 @@ impl World {
             events: BTreeMap::new(),
             nodes: Vec::new(),
             register: view,
+            register_changed_at: 0,
             cut: BTreeMap::new(),
             register_cut: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
@@ -508,13 +512,15 @@ impl World {
             }
             note!(
                 self,
-                "register epoch {} leader {:?} in_sync {:?}",
+                "register epoch {} leader {:?} in_sync {:?} known {:?}",
                 register.epoch,
                 register.leader,
-                register.in_sync
+                register.in_sync,
+                register.replicas
             );
             self.register.register = Some(register);
             self.register.version += 1;
+            self.register_changed_at = self.now;
             self.notify_watchers();
         }
         if answered && self.nodes[index].process == process {
