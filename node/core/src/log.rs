@@ -82,14 +82,18 @@ fn chain_after(previous: Chain, epoch: Epoch, index: Index, payload: &[u8]) -> C
 
 /// What the replica reads of its log. Shows every write it was told of, durable yet or not.
 pub trait ReadLog {
-    /// The last entry's head; the default head while the log is empty.
+    /// What the log begins after: the last entry trimmed from its beginning, all of which were
+    /// committed. The default head while nothing was.
+    fn base(&self) -> Head;
+
+    /// The last entry's head; the base while the log is empty.
     fn last(&self) -> Head;
 
-    /// The head of the entry at `index`; `None` outside the log. Index 0 has the default head.
+    /// The head of the entry at `index`, also that of the base; `None` outside the log.
     fn head(&self, index: Index) -> Option<Head>;
 
     /// Entries from `from` on, in order, at least one if there is one, stopping before their
-    /// payloads exceed `max_bytes`.
+    /// payloads exceed `max_bytes`. None if the entry at `from` was trimmed.
     fn read(&self, from: Index, max_bytes: usize) -> Vec<SharedEntry>;
 }
 

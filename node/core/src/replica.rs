@@ -181,6 +181,7 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message, log),
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
+            Input::SnapshotFetched => self.install_snapshot(),
             Input::Propose { id, payload } => self.propose(id, payload),
             Input::Confirm(id) => self.confirm(id, log),
             Input::HandOver(id) => self.hand_over(id, log),

@@ -37,6 +37,8 @@ struct Pair {
     messages: VecDeque<(ReplicaId, Message)>,
     /// Entries sent to the follower.
     sent: usize,
+    /// Snapshots given to it.
+    snapshots: usize,
 }
 
 impl Pair {
@@ -69,6 +71,7 @@ impl Pair {
             follower: None,
             messages: VecDeque::new(),
             sent: 0,
+            snapshots: 0,
         }
     }
 
@@ -120,6 +123,15 @@ impl Pair {
                 self.messages.push_back((to, message));
                 None
             }
+            Effect::FetchSnapshot { .. } => Some(Input::SnapshotFetched),
+            Effect::InstallSnapshot => {
+                let copy = self.leader.disk.clone();
+                let mut disk = self.follower.take()?.disk;
+                disk.install(&copy);
+                self.snapshots += 1;
+                self.follower = Some(started(FOLLOWER, disk, self.now));
+                None
+            }
             Effect::ReadRegister => Some(Input::RegisterRead(Some(self.view.clone()))),
             Effect::ChangeRegister { register, .. } => {
                 self.view.version += 1;
@@ -146,6 +158,10 @@ fn node(replica: ReplicaId, log: Vec<SharedEntry>, now: u64) -> Node {
         append: log,
     });
     disk.sync(1);
+    started(replica, disk, now)
+}
+
+fn started(replica: ReplicaId, disk: Disk, now: u64) -> Node {
     let config = Config {
         replica,
         pod: pod(replica),
@@ -198,5 +214,35 @@ fn a_follower_is_sent_what_it_lacks_and_little_more() {
             let register = pair.view.register.expect("a register");
             assert!(register.in_sync.contains(&FOLLOWER), "it is in sync");
         }
+    }
+}
+
+#[test]
+fn a_follower_behind_the_log_is_given_one_snapshot_and_then_the_rest() {
+    const TRIMMED: u64 = 1_000;
+    // Entries it has of the leader's log, entries of its own after them, snapshots it needs.
+    for (common, own, snapshots) in [
+        (0, 0, 1),
+        (999, 0, 1),
+        (500, 2_000, 1),
+        (1_000, 0, 0),
+        (1_500, 10, 0),
+    ] {
+        let log = extended(Vec::new(), LOG, b'a');
+        let held = extended(log[..common].to_vec(), own, b'b');
+        let mut pair = Pair::new(log);
+        pair.run(ABSENT);
+        pair.leader.disk.apply(TRIMMED);
+        pair.leader.disk.trim(TRIMMED);
+        pair.follower = Some(node(FOLLOWER, held, pair.now));
+        pair.run(20_000);
+        let follower = pair.follower.as_ref().expect("it was started");
+        assert_eq!(follower.disk.last(), pair.leader.disk.last());
+        assert_eq!(
+            pair.snapshots, snapshots,
+            "has {common} of {LOG} and {own} of its own"
+        );
+        let register = pair.view.register.expect("a register");
+        assert!(register.in_sync.contains(&FOLLOWER), "it is in sync");
     }
 }

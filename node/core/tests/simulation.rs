@@ -20,7 +20,7 @@ fn check(scenario: Scenario) {
         .ok()
         .and_then(|count| count.parse().ok());
     let seeds = 0..asked.unwrap_or(SEEDS);
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut snapshots) = (0, 0);
     for seed in seeds {
         let world = World::run(scenario, seed);
         if let Err(violation) = world.verdict() {
@@ -30,11 +30,13 @@ fn check(scenario: Scenario) {
             );
         }
         acknowledged += world.acknowledged();
+        snapshots += world.snapshots();
     }
     assert!(
         acknowledged > 0,
         "{scenario:?}: nothing was ever acknowledged, so nothing was tested"
     );
+    assert!(snapshots > 0, "{scenario:?}: no log was ever too short");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum Input {
     Unreachable(ReplicaId),
     /// The write with this ticket, and all before it, are on disk.
     Persisted(Ticket),
+    /// What [`Effect::FetchSnapshot`] asked for has been copied, whole and verified.
+    SnapshotFetched,
     /// A client wants this payload in the log.
     Propose {
         /// Names the proposal in the answer.
@@ -66,6 +68,17 @@ pub enum Effect {
         /// What to say.
         message: Message,
     },
+    /// The leader's log no longer reaches back to this one: copy what `from` has applied, then report
+    /// [`Input::SnapshotFetched`]. Repeated until that is done.
+    FetchSnapshot {
+        /// The leader.
+        from: ReplicaId,
+        /// Where it lives.
+        pod: String,
+    },
+    /// Stop, put the snapshot in place of this disk's contents but for its identity and its promise,
+    /// and begin anew. Nothing may be sent or persisted after this.
+    InstallSnapshot,
     /// Read the register linearizably.
     ReadRegister,
     /// Replace the register if it is still at `expected`. Must not be retried by the edge.

@@ -22,6 +22,8 @@ pub(super) struct Follower {
     unreachable: bool,
     /// Equal to the leader's log up to here; `None` until that was established in this epoch.
     matched: Option<Index>,
+    /// What the leader's log was built on in this epoch when this log did not contain it.
+    lacked_base: Option<Index>,
     round: u64,
     /// Jitter of the next takeover.
     patience: Millis,
@@ -48,6 +50,7 @@ impl Follower {
             heard: false,
             unreachable: false,
             matched: None,
+            lacked_base: None,
             round: 0,
             patience: 0,
             join_at: now,
@@ -198,6 +201,9 @@ impl Replica {
         self.hear(from, append);
         if log.head(append.previous.index) != Some(append.previous) {
             self.persist_log(None, Vec::new(), log);
+            if append.previous.index == append.base && append.base > log.base().index {
+                return self.ask_for_snapshot(from, append.base);
+            }
             return self.answer_mismatch(append.epoch, log);
         }
         let Some((truncate_after, fresh)) = self.fit(append, log) else {
@@ -210,6 +216,39 @@ impl Replica {
         self.persist_log(truncate_after, fresh, log);
         self.follow_commit();
         self.acknowledge();
+    }
+
+    /// The leader's log begins after `base`, and this one does not contain what it is built on.
+    fn ask_for_snapshot(&mut self, from: ReplicaId, base: Index) {
+        if self.commit >= base {
+            // What is trimmed was committed, so something else was committed here.
+            return self.strand(Stranded::Diverged);
+        }
+        let Some(register) = self.register() else {
+            return;
+        };
+        // Who is in sync has everything that is committed: the view is an old one.
+        if register.in_sync.contains(&self.config.replica) {
+            return;
+        }
+        if let Some(pod) = register.pod_of(from).map(str::to_owned) {
+            self.effects.push(Effect::FetchSnapshot { from, pod });
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.lacked_base = Some(base);
+        }
+    }
+
+    /// A snapshot may only replace what nobody counts on. What a leader's log is built on everybody
+    /// has whom it waits for; so who lacked it was not waited for, nor is it since, unless it has
+    /// answered for more.
+    pub(super) fn install_snapshot(&mut self) {
+        if let Role::Follower(follower) = &self.role
+            && let Some(base) = follower.lacked_base
+            && follower.matched.is_none_or(|matched| matched < base)
+        {
+            self.effects.push(Effect::InstallSnapshot);
+        }
     }
 
     /// Commit what the leader has, as far as it is equal and durable here: what is applied must
@@ -351,7 +390,7 @@ impl Replica {
     }
 }
 
-/// Heads at distances 0, 1, 2, 4, 8, … from the end of the log, and the empty one.
+/// Heads at distances 0, 1, 2, 4, 8, … from the end of the log, and what it is built on.
 fn spaced_heads(log: &impl ReadLog) -> Vec<Head> {
     let last = log.last().index;
     let distances = std::iter::once(0).chain((0..Index::BITS).map(|exponent| 1 << exponent));
@@ -359,6 +398,6 @@ fn spaced_heads(log: &impl ReadLog) -> Vec<Head> {
         .take_while(|distance| *distance < last)
         .filter_map(|distance| log.head(last - distance))
         .collect();
-    heads.push(Head::default());
+    heads.push(log.base());
     heads
 }

@@ -181,6 +181,7 @@ impl Replica {
             epoch: leader.epoch,
             round: leader.round,
             commit: self.commit,
+            base: log.base().index,
             last: log.last().index.min(leader.last.index),
         };
         let asked = !leader.confirmations.is_empty();

@@ -38,6 +38,9 @@ pub struct Append {
     pub entries: Vec<SharedEntry>,
     /// Committed up to here.
     pub commit: Index,
+    /// The leader's log begins after this index: who has not got what stands there has to be given
+    /// a snapshot.
+    pub base: Index,
     /// The leader's last index.
     pub last: Index,
 }
@@ -60,8 +63,8 @@ pub struct Appended {
 pub struct Mismatch {
     /// The epoch both are in.
     pub epoch: Epoch,
-    /// Heads of the follower's log from its last backwards, ever wider spaced, ending with the
-    /// empty one: the leader finds a common one in a single round trip.
+    /// Heads of the follower's log from its last backwards, ever wider spaced, ending with its
+    /// base: the leader finds a common one in a single round trip.
     pub heads: Vec<Head>,
 }
 

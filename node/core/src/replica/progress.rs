@@ -87,6 +87,12 @@ impl Progress {
         log: &impl ReadLog,
         due: bool,
     ) -> Vec<Append> {
+        if self.next <= leader.base {
+            // What it lacks was trimmed: a probe there tells it so.
+            self.phase = Phase::Probing;
+            self.frames.clear();
+            self.next = leader.base + 1;
+        }
         let mut frames = Vec::new();
         while self.may_send(leader.last) {
             let entries = log.read(self.next, FRAME_BYTES);
@@ -130,6 +136,7 @@ impl Progress {
             epoch,
             round,
             commit,
+            base,
             last,
         } = *leader;
         Append {
@@ -138,6 +145,7 @@ impl Progress {
             previous,
             entries,
             commit,
+            base,
             last,
         }
     }
@@ -162,7 +170,7 @@ impl Progress {
         self.frames.retain(|end| *end > matched);
     }
 
-    /// The follower lacks what was sent: go back to the last entry both have.
+    /// The follower lacks what was sent: go back to the last entry both have, or to the beginning.
     pub(super) fn mismatch(&mut self, now: Millis, mismatch: &Mismatch, log: &impl ReadLog) {
         self.heard_at = now;
         let common = mismatch
@@ -171,7 +179,7 @@ impl Progress {
             .find(|head| log.head(head.index) == Some(**head));
         self.phase = Phase::Probing;
         self.frames.clear();
-        self.next = common.map_or(1, |head| head.index + 1);
+        self.next = common.map_or(log.base().index, |head| head.index) + 1;
     }
 
     /// Whether it answers, and gets on with what it was sent: its disk may hang while its
@@ -224,5 +232,6 @@ pub(super) struct Sender {
     pub(super) epoch: Epoch,
     pub(super) round: u64,
     pub(super) commit: Index,
+    pub(super) base: Index,
     pub(super) last: Index,
 }

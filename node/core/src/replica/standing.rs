@@ -62,6 +62,19 @@ impl Replica {
                 .is_some_and(|register| register.pod_of(replica).is_some())
     }
 
+    /// Nobody who answers lacks an entry up to here. Beyond what is applied nothing may be trimmed;
+    /// up to here it costs nobody a snapshot.
+    pub fn spare(&self) -> Index {
+        let Role::Leader(leader) = &self.role else {
+            return self.commit;
+        };
+        let (now, within) = (self.now, self.config.timing.drop_after);
+        let live = leader.followers.values();
+        let live = live.filter(|progress| progress.is_live(now, within));
+        live.map(|progress| progress.acked)
+            .fold(self.commit, Index::min)
+    }
+
     /// What this replica shows of itself now.
     pub fn standing(&self, log: &impl ReadLog) -> Standing {
         let in_sync = self

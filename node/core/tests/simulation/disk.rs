@@ -11,7 +11,10 @@ use percolate_core::replica::{Persist, Restored, Ticket};
 struct Contents {
     incarnation: Option<Incarnation>,
     promised_epoch: Epoch,
+    /// All that ever were: trimmed ones only for whoever judges.
     entries: Vec<SharedEntry>,
+    /// So many are trimmed.
+    trimmed: usize,
 }
 
 impl Contents {
@@ -53,6 +56,28 @@ impl Disk {
         ticket
     }
 
+    /// Drop the beginning of the log, up to what is applied at most.
+    pub(crate) fn trim(&mut self, index: Index) {
+        let index = usize::try_from(index.min(self.applied)).expect("small");
+        for contents in [&mut self.synced, &mut self.visible] {
+            contents.trimmed = contents.trimmed.max(index);
+        }
+    }
+
+    /// Put what `other` has applied in place of this disk's log. The promise stays.
+    pub(crate) fn install(&mut self, other: &Self) {
+        self.crash();
+        let applied = usize::try_from(other.applied).expect("small");
+        self.synced = Contents {
+            incarnation: other.visible.incarnation,
+            promised_epoch: self.synced.promised_epoch,
+            entries: other.visible.entries[..applied].to_vec(),
+            trimmed: applied,
+        };
+        self.visible = self.synced.clone();
+        self.applied = other.applied;
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
@@ -67,6 +92,10 @@ impl Disk {
         self.pending.clear();
         self.visible = self.synced.clone();
         self.applied = self.applied.min(self.last().index);
+        assert!(
+            self.synced.trimmed as Index <= self.applied,
+            "what is trimmed stays applied"
+        );
     }
 
     pub(crate) fn restored(&self) -> Restored {
@@ -92,6 +121,12 @@ impl Disk {
 }
 
 impl ReadLog for Disk {
+    fn base(&self) -> Head {
+        let trimmed = self.visible.trimmed as Index;
+        self.entry(trimmed)
+            .map_or_else(Head::default, |entry| entry.head)
+    }
+
     fn last(&self) -> Head {
         self.visible
             .entries
@@ -100,8 +135,9 @@ impl ReadLog for Disk {
     }
 
     fn head(&self, index: Index) -> Option<Head> {
-        if index == 0 {
-            Some(Head::default())
+        let base = self.base();
+        if index <= base.index {
+            (index == base.index).then_some(base)
         } else {
             self.entry(index).map(|entry| entry.head)
         }
@@ -109,6 +145,9 @@ impl ReadLog for Disk {
 
     fn read(&self, from: Index, _max_bytes: usize) -> Vec<SharedEntry> {
         let from = usize::try_from(from).expect("small").saturating_sub(1);
+        if from < self.visible.trimmed {
+            return Vec::new();
+        }
         self.visible
             .entries
             .iter()

@@ -2,6 +2,7 @@
 
 use percolate_core::identity::ReplicaId;
 use percolate_core::register::{Action, Request};
+use percolate_core::replica::Input;
 
 use super::{DURATION, Event, QUIET, Scenario, World};
 use crate::disk::Disk;
@@ -55,6 +56,44 @@ impl World {
         }
         if self.scenario == Scenario::Handovers && self.dice.one_in(40) {
             self.ask_operator_request(pick);
+        }
+    }
+
+    /// Logs are trimmed: mostly as far as it costs nobody a snapshot, sometimes as far as can be.
+    pub(super) fn trim(&mut self) {
+        for index in 0..self.nodes.len() {
+            if !self.dice.one_in(20) {
+                continue;
+            }
+            let anyhow = self.dice.one_in(4);
+            let node = &mut self.nodes[index];
+            if let Some(replica) = &node.replica {
+                let spare = if anyhow { u64::MAX } else { replica.spare() };
+                node.disk.trim(spare);
+            }
+        }
+    }
+
+    /// A process has copied what another had applied, unless that is down: then it is asked again.
+    pub(super) fn copied(&mut self, index: usize, process: u64, from: ReplicaId, at: u64) {
+        if self.nodes[index].process != process {
+            return;
+        }
+        self.nodes[index].copying = false;
+        let source = self.nodes.iter().find(|node| node.id == from);
+        if let Some(source) = source.filter(|node| node.replica.is_some()) {
+            self.nodes[index].copied = Some(source.disk.clone());
+            self.step(index, at, Input::SnapshotFetched);
+        }
+    }
+
+    /// The process stops, and begins anew with what it has copied.
+    pub(super) fn install_snapshot(&mut self, index: usize) {
+        if let Some(copy) = self.nodes[index].copied.take() {
+            self.crash(index, false);
+            self.nodes[index].disk.install(&copy);
+            self.snapshots += 1;
+            note!(self, "{} has a snapshot", self.nodes[index].pod);
         }
     }
 

@@ -32,7 +32,7 @@ const DURATION: u64 = 60_000;
 const QUIET: u64 = 20_000;
 const TICK: u64 = 100;
 /// By this long before the end the register has come to rest; the last to catch up is in sync by then.
-const REST: u64 = 2_000;
+const REST: u64 = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
@@ -100,6 +100,10 @@ enum Event {
         answered: bool,
     },
     Read,
+    /// What it asked this replica for has been copied.
+    Copied {
+        from: ReplicaId,
+    },
 }
 
 struct Node {
@@ -115,6 +119,9 @@ struct Node {
     down_until: u64,
     proposals: BTreeMap<Index, Vec<u8>>,
     commit: Index,
+    /// Whether its process is copying a snapshot, and what it has copied.
+    copying: bool,
+    copied: Option<Disk>,
 }
 
 pub(crate) struct World {
@@ -138,6 +145,7 @@ pub(crate) struct World {
     asked: BTreeMap<RequestId, Index>,
     /// Handovers asked for and not answered: of which process, since when.
     handovers: BTreeMap<RequestId, (usize, u64, u64)>,
+    snapshots: u64,
     /// Processes that have handed over and are about to stop.
     stopping: Vec<usize>,
     violation: Option<String>,
@@ -195,6 +203,7 @@ impl World {
             taken: 0,
             asked: BTreeMap::new(),
             handovers: BTreeMap::new(),
+            snapshots: 0,
             stopping: Vec::new(),
             violation: None,
             traced: false,
@@ -212,6 +221,8 @@ impl World {
                 down_until: 0,
                 proposals: BTreeMap::new(),
                 commit: 0,
+                copying: false,
+                copied: None,
             });
         }
         world
@@ -222,6 +233,7 @@ impl World {
         let disturbed = self.scenario.is_disturbed() && self.now + QUIET < DURATION;
         if disturbed {
             self.disturb();
+            self.trim();
         }
         for index in 0..self.nodes.len() {
             if self.nodes[index].replica.is_none() && self.now >= self.nodes[index].down_until {
@@ -268,6 +280,8 @@ impl World {
         let node = &mut self.nodes[index];
         node.process += 1;
         node.proposals.clear();
+        node.copying = false;
+        node.copied = None;
         let config = Config {
             replica: node.id,
             pod: node.pod.clone(),
@@ -333,6 +347,7 @@ impl World {
                 answered,
             } => self.change_register(index, process, expected, register, answered),
             Event::Read => self.read_register(index, process),
+            Event::Copied { from } => self.copied(index, process, from, at),
             Event::Synced => {
                 if self.nodes[index].process == process && self.nodes[index].replica.is_some() {
                     let count = 1 + usize::try_from(self.dice.below(3)).expect("small");
@@ -371,10 +386,13 @@ impl World {
         };
         note!(self, "{now} {} <- {}", self.nodes[index].pod, short(&input));
         let mut effects = replica.step(now, input, &self.nodes[index].disk);
-        let mut rounds = 0;
+        let (process, mut rounds) = (self.nodes[index].process, 0);
         loop {
             for effect in effects {
                 self.carry_out(index, effect);
+            }
+            if self.nodes[index].process != process {
+                return; // it has ended itself
             }
             effects = replica.flush(now, &self.nodes[index].disk);
             rounds += 1;
@@ -434,6 +452,13 @@ impl World {
                     );
                 }
             }
+            Effect::FetchSnapshot { from, .. } => {
+                if !std::mem::replace(&mut self.nodes[index].copying, true) {
+                    let delay = self.dice.below(3_000);
+                    self.schedule(index, delay, Event::Copied { from });
+                }
+            }
+            Effect::InstallSnapshot => self.install_snapshot(index),
             Effect::Commit(commit) => self.committed(index, commit),
             Effect::Proposed { index: place, .. } => {
                 self.taken += 1;
@@ -580,6 +605,11 @@ impl World {
 
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.len() as u64
+    }
+
+    /// Snapshots that were installed.
+    pub(crate) fn snapshots(&self) -> u64 {
+        self.snapshots
     }
 
     pub(crate) fn proposed(&self) -> u64 {
