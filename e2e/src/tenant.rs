@@ -98,6 +98,16 @@ impl Tenant {
         self.installation.run_kubectl(&whole).await
     }
 
+    /// Deletes a pod and its volume, as if its disk were gone.
+    pub async fn lose_volume(&self, pod: &str) -> Result<()> {
+        let claim = names::claim(pod);
+        self.kubectl(&["delete", "pvc", &claim, "--wait=false"])
+            .await?;
+        self.kubectl(&["delete", "pod", pod, "--wait=false"])
+            .await?;
+        Ok(())
+    }
+
     /// `kubectl scale`.
     pub async fn scale(&self, replicas: i32) -> Result<String> {
         let (resource, count) = (self.resource(), format!("--replicas={replicas}"));
@@ -288,6 +298,15 @@ impl View {
             .filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none())
             .filter_map(|pod| pod.metadata.name.as_deref())
             .collect()
+    }
+
+    /// The replica in `pod`, if it is in sync.
+    pub fn in_sync_replica(&self, pod: &str) -> Option<String> {
+        let register = self.register.as_ref()?;
+        let mut known = register.replicas.iter();
+        known
+            .find(|known| known.pod == pod && register.in_sync.contains(&known.replica_id))
+            .map(|known| known.replica_id.clone())
     }
 
     /// The unique id of a pod: another one means that the pod was made anew.

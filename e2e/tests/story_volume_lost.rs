@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use percolate_crds::names;
 use percolate_e2e::api::Api;
 use percolate_e2e::load::Load;
 use percolate_e2e::story::{self, READY_LIMIT};
@@ -22,19 +21,15 @@ async fn a_lost_volume_is_replaced_and_cloned() {
         let tenant = ground.ready_tenant("acme", &spec).await?;
         let before = tenant.view().await?;
         let follower = before.follower().context("no follower")?;
-        let lost = replica_of(&before, &follower).context("the register lacks it")?;
+        let lost = before
+            .in_sync_replica(&follower)
+            .context("the register lacks it")?;
         let api = Api::of(&tenant).await?;
         let load = Load::start(&api, WRITERS);
         load.wait_acknowledged(WRITES, LIMIT).await?;
-        let claim = names::claim(&follower);
-        tenant
-            .kubectl(&["delete", "pvc", &claim, "--wait=false"])
-            .await?;
-        tenant
-            .kubectl(&["delete", "pod", &follower, "--wait=false"])
-            .await?;
+        tenant.lose_volume(&follower).await?;
         let is_replaced = |view: &View| {
-            let replica = replica_of(view, &follower);
+            let replica = view.in_sync_replica(&follower);
             view.uid(&follower) != before.uid(&follower)
                 && replica.is_some_and(|replica| replica != lost)
                 && view.is_settled(2)
@@ -55,13 +50,4 @@ async fn a_lost_volume_is_replaced_and_cloned() {
         load.stop_and_check().await.map(drop)
     })
     .await;
-}
-
-fn replica_of(view: &View, pod: &str) -> Option<String> {
-    let register = view.register.as_ref()?;
-    register
-        .replicas
-        .iter()
-        .find(|known| known.pod == pod && register.in_sync.contains(&known.replica_id))
-        .map(|known| known.replica_id.clone())
 }

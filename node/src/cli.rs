@@ -154,6 +154,12 @@ pub struct Serve {
     /// How long a follower waits without a heartbeat before it takes over, in milliseconds.
     #[arg(long, env = "PERCOLATE_TAKEOVER_AFTER_MS", value_name = "MS", default_value_t = 2500, value_parser = clap::value_parser!(u64).range(50..=600_000))]
     pub takeover_after_ms: u64,
+    /// Bytes of the log that are always kept, so that a replica which was away need not be copied whole.
+    #[arg(long, env = "PERCOLATE_LOG_KEEP_BYTES", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..=64 << 30))]
+    pub log_keep_bytes: u64,
+    /// How fast each file of this replica's store may be read by one that is copied anew.
+    #[arg(long, env = "PERCOLATE_SNAPSHOT_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..))]
+    pub snapshot_bytes_per_second: u64,
     /// Largest request body, in bytes, before and after decompression.
     #[arg(long, env = "PERCOLATE_BODY_LIMIT_BYTES", value_name = "BYTES", default_value_t = crate::server::limits::BODY_BYTES)]
     pub body_limit_bytes: usize,

@@ -10,6 +10,8 @@
 
 mod answers;
 mod disk;
+mod reach;
+mod retention;
 mod status;
 mod tail;
 
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use percolate_api::codec;
 use percolate_core::clock::Hlc;
-use percolate_core::identity::{Incarnation, Index};
+use percolate_core::identity::{Incarnation, Index, ReplicaId};
 use percolate_core::log::ReadLog;
 use percolate_core::operation::{IdempotencyKey, Operation, Transaction};
 use percolate_core::replica::{
@@ -29,11 +31,13 @@ use tokio::time::MissedTickBehavior;
 
 use self::answers::Answers;
 use self::disk::{Disk, Done};
+use self::retention::Retention;
 use self::status::StatusPublisher;
 use self::tail::Tail;
 use crate::health::Liveness;
 use crate::metrics::Metrics;
 use crate::register::Registry;
+use crate::snapshot::outgoing::Outgoing;
 use crate::store::{Store, StoreError};
 use crate::tenant::{Command, Handle, Status, Unavailable, Written};
 use crate::transport::{Network, Transport};
@@ -65,11 +69,23 @@ pub struct Options {
     pub timing: Timing,
     /// Base URL of the API of a pod, for forwarding.
     pub api_url: Box<dyn Fn(&str) -> String + Send>,
+    /// Bytes of the log that are always kept.
+    pub log_keep_bytes: u64,
+    /// How fast other replicas may read snapshots of this one.
+    pub snapshot_bytes_per_second: u64,
     /// Random bits: the incarnation, should this be the tenant's first replica, and jitter.
     pub entropy: u128,
 }
 
-/// Why a driver ended.
+/// How a driver ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// A snapshot is there that takes the store's place when that is opened next. Nothing may be
+    /// written to the store before.
+    SnapshotReady,
+}
+
+/// Why a driver failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     /// A write to the disk failed. Only a new process can tell what is on it.
@@ -81,6 +97,9 @@ pub enum DriverError {
     /// The threads for the disk could not be started.
     #[error("cannot start the disk's threads")]
     Threads(#[source] std::io::Error),
+    /// A copied snapshot could not be made to take the store's place.
+    #[error("a copied snapshot cannot be put in place")]
+    Snapshot(#[source] std::io::Error),
 }
 
 /// The loop and everything it owns.
@@ -90,6 +109,12 @@ pub struct Driver {
     tail: Tail,
     disk: Disk,
     transport: Transport,
+    network: Network,
+    retention: Retention,
+    outgoing: Arc<Outgoing>,
+    /// Whose snapshot is being copied.
+    copying: Option<(ReplicaId, AbortOnDrop)>,
+    snapshot_ready: bool,
     registry: Arc<dyn Registry>,
     answers: Answers,
     status: StatusPublisher,
@@ -120,6 +145,8 @@ pub struct Ends {
     pub inputs: mpsc::Sender<Input>,
     /// For readiness, metrics and links.
     pub status: watch::Receiver<Status>,
+    /// For links: what others copy of this replica.
+    pub outgoing: Arc<Outgoing>,
 }
 
 impl Driver {
@@ -154,7 +181,21 @@ impl Driver {
         let disk = Disk::start(&store, &metrics, &send_done).map_err(DriverError::Threads)?;
         let (status, published) = StatusPublisher::new(durable.replica_id, options.api_url);
         let handle = Handle::new(Arc::clone(&store), send_command, published.clone());
+        let outgoing = Arc::new(Outgoing::new(
+            Arc::clone(&store),
+            options.snapshot_bytes_per_second,
+        ));
+        metrics.set_log_base(durable.base.index);
         let driver = Self {
+            network: network.clone(),
+            retention: Retention::new(
+                options.log_keep_bytes,
+                durable.base.index,
+                durable.last.index,
+            ),
+            outgoing: Arc::clone(&outgoing),
+            copying: None,
+            snapshot_ready: false,
             replica: Replica::new(config, restored, 0),
             tail: Tail::new(Arc::clone(&store)),
             store,
@@ -185,12 +226,13 @@ impl Driver {
                 handle,
                 inputs: send_input,
                 status: published,
+                outgoing,
             },
         ))
     }
 
-    /// Run until the disk fails. Stop it by dropping it.
-    pub async fn run(mut self) -> Result<(), DriverError> {
+    /// Run until the disk fails or a snapshot is to take its place. Stop it by dropping it.
+    pub async fn run(mut self) -> Result<Ended, DriverError> {
         let (views, mut watched) = mpsc::channel(16);
         let registry = Arc::clone(&self.registry);
         let _watch = AbortOnDrop(tokio::spawn(async move { registry.follow(views).await }));
@@ -206,6 +248,12 @@ impl Driver {
                 _ = ticks.tick() => self.step(Input::Tick),
             }
             self.drain()?;
+            if self.snapshot_ready {
+                let marked = self.store.mark_incoming_complete();
+                return marked
+                    .map(|()| Ended::SnapshotReady)
+                    .map_err(DriverError::Snapshot);
+            }
             let effects = self.replica.flush(self.now(), &self.tail);
             self.carry_out(effects);
             self.apply_more();
@@ -243,6 +291,7 @@ impl Driver {
                 self.answers
                     .applied(incarnation, &entries, outcomes, &self.metrics);
                 self.tail.forget(self.applied);
+                self.trim();
             }
             Done::Failed(error) => return Err(DriverError::Disk(error)),
         }
@@ -301,6 +350,9 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
+        if self.snapshot_ready {
+            return; // nothing more may be said or written
+        }
         let now = self.now();
         let effects = self.replica.step(now, input, &self.tail);
         self.carry_out(effects);
@@ -311,6 +363,7 @@ impl Driver {
             match effect {
                 Effect::Persist(write) => {
                     self.tail.extend(&write);
+                    self.count_bytes(&write);
                     self.disk.persist(write);
                 }
                 Effect::Send { to, pod, message } => {
@@ -318,6 +371,8 @@ impl Driver {
                         self.transport.send(to, &pod, incarnation, &message);
                     }
                 }
+                Effect::FetchSnapshot { from, pod } => self.fetch_snapshot(from, pod),
+                Effect::InstallSnapshot => self.snapshot_ready = true,
                 Effect::ReadRegister => self.read_register(),
                 Effect::ChangeRegister { expected, register } => {
                     self.change_register(expected, register);

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod register;
 pub mod serve;
 pub mod server;
+pub mod snapshot;
 pub mod store;
 pub mod tenant;
 pub mod tls;

@@ -1,9 +1,11 @@
 //! The `percolate` binary: a replica, or a command that talks to one.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
-use percolate_node::cli::{Cli, Command};
-use percolate_node::{client, serve};
+use percolate_node::cli::{self, Cli};
+use percolate_node::client;
+use percolate_node::serve::{self, Next};
 
 // Returns what it no longer needs to the system: many small replicas share a machine.
 #[global_allocator]
@@ -27,18 +29,31 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(options) => {
+        cli::Command::Serve(options) => {
             log_to_stderr();
-            runtime
-                .block_on(serve::run(*options))
-                .map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+            match runtime.block_on(serve::run(*options)) {
+                Ok(Next::Stop) => ExitCode::SUCCESS,
+                Ok(Next::BeginAnew) => begin_anew(),
+                Err(error) => failed(&error),
+            }
         }
-        Command::Client(command) => runtime.block_on(client::run(*command)),
-        Command::Completions { shell } => {
+        cli::Command::Client(command) => runtime.block_on(client::run(*command)),
+        cli::Command::Completions { shell } => {
             Cli::complete(shell, &mut std::io::stdout());
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Become the same program with the same arguments: nothing of the memory of a store that is to be
+/// replaced stays behind, and the pod counts no restart.
+fn begin_anew() -> ExitCode {
+    tracing::info!("beginning anew");
+    let program = std::env::current_exe().unwrap_or_else(|_| "percolate".into());
+    let error = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    failed(&anyhow::Error::new(error).context("cannot begin anew"))
 }
 
 /// JSON lines, filtered by `RUST_LOG` (default `info`).

@@ -10,6 +10,9 @@
 //! | `role` | gauge | `role` | 1 for what this replica is, 0 for the rest |
 //! | `in_sync_replicas` | gauge | | size of the in-sync set, as far as known |
 //! | `serving` | gauge | | 1 while `/readyz` says yes |
+//! | `log_base_index` | gauge | | last entry trimmed from this replica's log |
+//! | `snapshot_copied_bytes` | gauge | | of the snapshot this replica copies or has copied |
+//! | `snapshot_bytes` | gauge | | its size; 0 while this process has copied none |
 //! | `queued_commands` | gauge | | requests waiting for the driver |
 //! | `writes_total` | counter | `outcome` | `applied`, `refused` (by its content), `unavailable`, `unknown` |
 //! | `request_duration_seconds` | histogram | `method`, `route`, `status` | HTTP requests; `status` is `2xx` … `5xx` |
@@ -93,6 +96,9 @@ pub struct Metrics {
     replica: ReplicaLevels,
     process: process::Usage,
     queued_commands: Level,
+    log_base_index: Level,
+    snapshot_bytes: Level,
+    snapshot_copied_bytes: Level,
     writes: Family<WriteLabels, Counter>,
     requests: Requests,
     log_syncs: Histogram,
@@ -126,6 +132,9 @@ impl Metrics {
             replica: ReplicaLevels::default(),
             process: process::Usage::default(),
             queued_commands: Level::default(),
+            log_base_index: Level::default(),
+            snapshot_bytes: Level::default(),
+            snapshot_copied_bytes: Level::default(),
             writes: Family::default(),
             requests: Family::new_with_constructor(request_seconds),
             log_syncs: disk_seconds(),
@@ -178,6 +187,21 @@ impl Metrics {
             "queued_commands",
             "Requests waiting for the driver",
             self.queued_commands.clone(),
+        );
+        registry.register(
+            "log_base_index",
+            "Last entry trimmed from this replica's log",
+            self.log_base_index.clone(),
+        );
+        registry.register(
+            "snapshot_bytes",
+            "Size of the snapshot that is or was copied",
+            self.snapshot_bytes.clone(),
+        );
+        registry.register(
+            "snapshot_copied_bytes",
+            "How much of it is copied",
+            self.snapshot_copied_bytes.clone(),
         );
         registry.register("writes", "Writes by how they ended", self.writes.clone());
         registry.register_with_unit(
@@ -238,6 +262,27 @@ impl Metrics {
     /// So many requests wait for the driver.
     pub fn set_queued_commands(&self, queued: usize) {
         self.queued_commands.set(queued as u64);
+    }
+
+    /// The log now begins after this index.
+    pub fn set_log_base(&self, index: u64) {
+        self.log_base_index.set(index);
+    }
+
+    /// A snapshot of so many bytes is copied from now on.
+    pub fn snapshot_begins(&self, bytes: u64) {
+        self.snapshot_bytes.set(bytes);
+        self.snapshot_copied_bytes.set(0);
+    }
+
+    /// So many more bytes of it are there.
+    pub fn snapshot_copied(&self, bytes: u64) {
+        self.snapshot_copied_bytes.inc_by(bytes);
+    }
+
+    /// Bytes of it that are there.
+    pub fn snapshot_progress(&self) -> u64 {
+        self.snapshot_copied_bytes.get()
     }
 
     /// Everything as `OpenMetrics` text, with the gauges of `status` as it is now.

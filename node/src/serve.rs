@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
-use crate::driver::{Driver, Ends, Options};
+use crate::driver::{Driver, DriverError, Ended, Ends, Options};
 use crate::health::{self, Health, Liveness};
 use crate::metrics::{Metrics, counted};
 use crate::register::kubernetes::KubernetesRegister;
@@ -30,8 +30,17 @@ use crate::transport::{LinkService, Network};
 /// what is sent here is answered, or forwarded; a connection to a pod that is gone would hang.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Run a replica until it is told to stop.
-pub async fn run(options: cli::Serve) -> anyhow::Result<()> {
+/// What is to be done when a replica has ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it was told to stop.
+    Stop,
+    /// Begin anew: a snapshot takes the place of its store.
+    BeginAnew,
+}
+
+/// Run a replica until it is told to stop, or has to begin anew.
+pub async fn run(options: cli::Serve) -> anyhow::Result<Next> {
     let tls = Tls::load(&options.tls_dir).context("cannot load the certificates")?;
     let store =
         Store::open(&options.data_dir, ReplicaId(random())).context("cannot open the store")?;
@@ -47,6 +56,8 @@ pub async fn run(options: cli::Serve) -> anyhow::Result<()> {
         Options {
             pod: options.pod.clone(),
             timing: Timing::new(options.heartbeat_ms, options.takeover_after_ms),
+            log_keep_bytes: options.log_keep_bytes,
+            snapshot_bytes_per_second: options.snapshot_bytes_per_second,
             api_url: Box::new(move |pod| format!("https://{pod}.{domain}:{api_port}")),
             entropy: random(),
         },
@@ -89,11 +100,16 @@ async fn serve(
     ends: Ends,
     metrics: Arc<Metrics>,
     replica_id: ReplicaId,
-    mut driver: tokio::task::JoinHandle<Result<(), crate::driver::DriverError>>,
-) -> anyhow::Result<()> {
+    mut driver: tokio::task::JoinHandle<Result<Ended, DriverError>>,
+) -> anyhow::Result<Next> {
     let (stop_api, stop_links) = (CancellationToken::new(), CancellationToken::new());
     let app = app(options, &tls, &ends)?;
-    let links = LinkService::router(replica_id, ends.inputs.clone(), ends.status.clone());
+    let links = LinkService::router(
+        replica_id,
+        ends.inputs.clone(),
+        ends.status.clone(),
+        ends.outgoing.clone(),
+    );
     let (api_port, peer_port) = (
         bind(options.api_listen).await?,
         bind(options.peer_listen).await?,
@@ -117,7 +133,9 @@ async fn serve(
     tokio::select! {
         ended = &mut driver => {
             // Nothing can be acknowledged without it, and only a new process can tell what is on the disk.
-            return ended.context("the driver panicked")?.context("this replica stops");
+            let Ended::SnapshotReady =
+                ended.context("the driver panicked")?.context("this replica stops")?;
+            return Ok(Next::BeginAnew);
         }
         () = told_to_stop() => {}
     }
@@ -132,7 +150,7 @@ async fn serve(
     links.abort();
     driver.abort();
     let _ = driver.await;
-    Ok(())
+    Ok(Next::Stop)
 }
 
 fn app(options: &cli::Serve, tls: &Tls, ends: &Ends) -> anyhow::Result<App> {

@@ -27,9 +27,11 @@ mod meta;
 mod opening;
 mod oplog;
 mod pending;
+mod replacing;
 mod state_hash;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +39,7 @@ use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
 use percolate_core::log::{Head, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
 use percolate_core::operation::Outcome;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 pub use self::error::{OpenError, StoreError};
@@ -54,6 +57,8 @@ pub struct Durable {
     pub incarnation: Option<Incarnation>,
     /// No lower epoch is answered any more.
     pub promised_epoch: Epoch,
+    /// What the oplog begins after: the last entry trimmed.
+    pub base: Head,
     /// The oplog's last entry.
     pub last: Head,
     /// The last entry that the visible items contain.
@@ -71,11 +76,14 @@ pub struct LogChange {
     pub truncate_after: Option<Index>,
     /// Entries to append, in order, each following the one before.
     pub append: Vec<SharedEntry>,
+    /// Remove the entries up to this index, all of them applied.
+    pub trim: Option<Index>,
 }
 
 /// An open store. Shared between threads; `persist` belongs to one of them, `apply` to one.
 #[derive(Debug)]
 pub struct Store {
+    directory: PathBuf,
     db: DB,
     durable: Mutex<Durable>,
     /// Held while applying: entries are applied one after the other.
@@ -90,6 +98,7 @@ impl Store {
     pub fn open(directory: &Path, fresh: ReplicaId) -> Result<Self, OpenError> {
         let (db, durable) = opening::open(directory, fresh)?;
         Ok(Self {
+            directory: directory.to_owned(),
             db,
             durable: Mutex::new(durable),
             applying: Mutex::new(()),
@@ -128,7 +137,11 @@ impl Store {
             applied: durable.applied,
             ..next
         };
-        Ok(())
+        drop(durable);
+        match change.trim {
+            Some(_) => oplog::drop_trimmed_files(&self.db, next.base.index),
+            None => Ok(()),
+        }
     }
 
     /// Put `change` into `batch`; returns what will be durable then.
@@ -159,16 +172,55 @@ impl Store {
                     applied: next.applied.index,
                 });
             }
-            next.last = oplog::head(&self.db, after)?.ok_or(StoreError::Gap { missing: after })?;
+            next.last = oplog::head(&self.db, next.base, after)?
+                .ok_or(StoreError::Gap { missing: after })?;
             oplog::cut_after(&self.db, batch, after);
         }
         next.last = oplog::append(&self.db, batch, next.last, &change.append)?;
+        if let Some(index) = change.trim.filter(|index| *index > next.base.index) {
+            // What is applied now stays so: this batch comes after it in the write-ahead log.
+            if index > next.applied.index {
+                return Err(StoreError::TrimsUnapplied {
+                    index,
+                    applied: next.applied.index,
+                });
+            }
+            next.base = oplog::head(&self.db, next.base, index)?
+                .ok_or(StoreError::Gap { missing: index })?;
+            batch.put_cf(meta, meta::BASE, next.base.encode());
+            oplog::trim(&self.db, batch, index);
+        }
         Ok(next)
     }
 
-    /// The head of the entry at `index`; `None` outside the oplog. Index 0 has the default head.
+    /// The head of the entry at `index`, also of the last one trimmed; `None` outside the oplog.
     pub fn head(&self, index: Index) -> Result<Option<Head>, StoreError> {
-        oplog::head(&self.db, index)
+        let base = self.durable().base;
+        oplog::head(&self.db, base, index)
+    }
+
+    /// Copies everything as it is now into `directory`, by links where the file system can. It is
+    /// that of some applied index, not below [`Store::applied`] before the call.
+    pub fn checkpoint(&self, directory: &Path) -> Result<(), StoreError> {
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
+            .map_err(StoreError::engine("make a checkpoint"))
+    }
+
+    /// Where snapshots for other replicas are kept while they are read; emptied at every start.
+    pub fn outgoing(&self) -> PathBuf {
+        self.directory.join(replacing::OUTGOING)
+    }
+
+    /// Where a snapshot of another replica is copied to.
+    pub fn incoming(&self) -> PathBuf {
+        replacing::incoming_files(&self.directory)
+    }
+
+    /// All files of a snapshot are in [`Store::incoming`], verified and synced: the next
+    /// [`Store::open`] puts them in place of this store.
+    pub fn mark_incoming_complete(&self) -> io::Result<()> {
+        replacing::mark_complete(&self.directory)
     }
 
     /// Entries from `from` on, in order, at least one if there is one, stopping before their

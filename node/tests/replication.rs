@@ -13,6 +13,10 @@ use percolate_node::tenant::{Consistency, Role, Unavailable};
 /// How long anything may take before a test gives up; generous, for busy machines.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// A short log, so that it is soon trimmed, and more writes than it keeps.
+const LOG_KEEP_BYTES: u64 = 4 << 10;
+const LONGER_THAN_THE_LOG: usize = 200;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_is_on_every_replica_and_readable_with_its_token() {
     let mut group = Group::start(3, 1).await;
@@ -169,5 +173,49 @@ async fn a_handover_moves_the_lead_and_fails_no_write() {
         }
     })
     .await;
+    group.stop().await;
+}
+
+/// Writes until the log is trimmed so far that an emptied replica finds nothing to begin with.
+async fn write_beyond_the_log(group: &Group) {
+    for number in 0..LONGER_THAN_THE_LOG {
+        group.write(&format!("before-{number}")).await;
+    }
+    let leader = group.handle(group.leader().await);
+    assert!(
+        leader.store.durable().base.index > 0,
+        "the log was never trimmed, so nothing is tested"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_the_log_no_longer_reaches_is_given_one_snapshot_while_writes_go_on() {
+    let mut group = Group::keeping(LOG_KEEP_BYTES, 2, 1).await;
+    group.wait_in_sync(2).await;
+    write_beyond_the_log(&group).await;
+    let follower = 1 - group.leader().await;
+    group.kill(follower).await;
+    group.empty_disk(follower);
+    group.revive(follower).await;
+    let mut begun_anew = 0;
+    let mut number = 0;
+    // The register lists it as in sync only once it is filled.
+    while begun_anew == 0 || !group.is_in_sync(follower) {
+        group.write(&format!("meanwhile-{number}")).await;
+        number += 1;
+        begun_anew += group.revive_ended().await;
+    }
+    group.wait_in_sync(2).await;
+    assert_eq!(begun_anew, 1, "one snapshot is enough");
+    group.wait_equal_states().await;
+    // It can do without the other now, and be the one that gives a snapshot.
+    let leader = group.leader().await;
+    group.kill(1 - follower).await;
+    if leader != follower {
+        group.write("after").await;
+    }
+    group.revive(1 - follower).await;
+    group.wait_in_sync(2).await;
+    group.wait_equal_states().await;
     group.stop().await;
 }

@@ -1,13 +1,14 @@
 //! The two threads that touch the disk: one makes the log durable, one applies what is committed.
 //!
 //! ```text
-//! driver -> Persist… -> log writer -> one synced batch for all that waited -> Input::Persisted
+//! driver -> Persist…, trims -> log writer -> one synced batch for all that waited -> Input::Persisted
 //! driver -> entries  -> applier    -> store.apply                          -> Applied
 //! ```
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use percolate_core::identity::Index;
 use percolate_core::log::SharedEntry;
 use percolate_core::operation::Outcome;
 use percolate_core::replica::{Persist, Ticket};
@@ -29,10 +30,17 @@ pub(super) enum Done {
     Failed(StoreError),
 }
 
+/// Work for the log writer.
+enum LogWork {
+    Persist(Persist),
+    /// Remove the entries up to this index.
+    Trim(Index),
+}
+
 /// The driver's ends of the queues. Their lengths are bounded by what the replica has under way:
 /// its window of entries, and one batch to apply.
 pub(super) struct Disk {
-    writes: mpsc::UnboundedSender<Persist>,
+    writes: mpsc::UnboundedSender<LogWork>,
     applies: mpsc::UnboundedSender<Vec<SharedEntry>>,
 }
 
@@ -58,7 +66,11 @@ impl Disk {
     }
 
     pub(super) fn persist(&self, write: Persist) {
-        let _ = self.writes.send(write);
+        let _ = self.writes.send(LogWork::Persist(write));
+    }
+
+    pub(super) fn trim(&self, index: Index) {
+        let _ = self.writes.send(LogWork::Trim(index));
     }
 
     pub(super) fn apply(&self, entries: Vec<SharedEntry>) {
@@ -70,7 +82,7 @@ impl Disk {
 fn write_log(
     store: &Store,
     metrics: &Metrics,
-    mut writes: mpsc::UnboundedReceiver<Persist>,
+    mut writes: mpsc::UnboundedReceiver<LogWork>,
     done: &mpsc::UnboundedSender<Done>,
 ) {
     let mut next = writes.blocking_recv();
@@ -83,7 +95,12 @@ fn write_log(
             return;
         }
         metrics.observe_log_sync(began.elapsed());
-        if done.send(Done::Persisted(ticket)).is_err() {
+        if let Some(index) = change.trim {
+            metrics.set_log_base(index);
+        }
+        if let Some(ticket) = ticket
+            && done.send(Done::Persisted(ticket)).is_err()
+        {
             return;
         }
         next = next.or_else(|| writes.blocking_recv());
@@ -93,24 +110,27 @@ fn write_log(
 /// All waiting writes as one, up to the first that cuts the log: a cut is a batch of its own,
 /// together with what follows it.
 fn merge(
-    first: Persist,
-    writes: &mut mpsc::UnboundedReceiver<Persist>,
-) -> (LogChange, Ticket, Option<Persist>) {
-    let mut ticket = first.ticket;
-    let mut change = LogChange {
-        promise: Some(first.promised_epoch),
-        incarnation: first.incarnation,
-        truncate_after: first.truncate_after,
-        append: first.append,
-    };
-    while let Ok(write) = writes.try_recv() {
-        if write.truncate_after.is_some() {
-            return (change, ticket, Some(write));
+    first: LogWork,
+    writes: &mut mpsc::UnboundedReceiver<LogWork>,
+) -> (LogChange, Option<Ticket>, Option<LogWork>) {
+    let (mut change, mut ticket) = (LogChange::default(), None);
+    let mut next = Some(first);
+    while let Some(work) = next {
+        match work {
+            LogWork::Trim(index) => change.trim = Some(index),
+            LogWork::Persist(write) => {
+                let cuts = write.truncate_after.is_some();
+                if cuts && (ticket.is_some() || change.trim.is_some()) {
+                    return (change, ticket, Some(LogWork::Persist(write)));
+                }
+                ticket = Some(write.ticket);
+                change.promise = Some(write.promised_epoch);
+                change.incarnation = write.incarnation.or(change.incarnation);
+                change.truncate_after = write.truncate_after.or(change.truncate_after);
+                change.append.extend(write.append);
+            }
         }
-        ticket = write.ticket;
-        change.promise = Some(write.promised_epoch);
-        change.incarnation = write.incarnation.or(change.incarnation);
-        change.append.extend(write.append);
+        next = writes.try_recv().ok();
     }
     (change, ticket, None)
 }

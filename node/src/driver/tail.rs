@@ -22,18 +22,21 @@ pub(super) struct Tail {
     recent: VecDeque<SharedEntry>,
     recent_bytes: usize,
     last: Head,
+    /// Entries up to here are gone, or about to.
+    base: Head,
     /// A read of the store failed: nothing this log says can be trusted any more.
     failed: AtomicBool,
 }
 
 impl Tail {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        let last = store.durable().last;
+        let durable = store.durable();
         Self {
             store,
             recent: VecDeque::new(),
             recent_bytes: 0,
-            last,
+            last: durable.last,
+            base: durable.base,
             failed: AtomicBool::new(false),
         }
     }
@@ -74,6 +77,13 @@ impl Tail {
         }
     }
 
+    /// Show nothing up to `index` any more; the store may drop it.
+    pub(super) fn trim(&mut self, index: Index) {
+        if let Some(base) = self.head(index) {
+            self.base = base;
+        }
+    }
+
     /// Whether the store could not be read.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -101,13 +111,17 @@ impl Tail {
 }
 
 impl ReadLog for Tail {
+    fn base(&self) -> Head {
+        self.base
+    }
+
     fn last(&self) -> Head {
         self.last
     }
 
     fn head(&self, index: Index) -> Option<Head> {
-        if index == 0 {
-            return Some(Head::default());
+        if index <= self.base.index {
+            return (index == self.base.index).then_some(self.base);
         }
         if index > self.last.index {
             return None;
@@ -119,7 +133,7 @@ impl ReadLog for Tail {
     }
 
     fn read(&self, from: Index, max_bytes: usize) -> Vec<SharedEntry> {
-        if from > self.last.index || from == 0 {
+        if from > self.last.index || from <= self.base.index {
             return Vec::new();
         }
         let Some(position) = self.in_memory(from) else {

@@ -46,6 +46,14 @@ pub enum OpenError {
         /// What was found.
         source: StoreError,
     },
+    /// A snapshot of another replica was copied and cannot be put in place.
+    #[error("cannot put the snapshot in {path} in place of the store")]
+    Replace {
+        /// The data directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// Anything else the engine refuses.
     #[error("cannot open {path}")]
     Engine {
@@ -117,6 +125,20 @@ pub enum StoreError {
     CutsApplied {
         /// Last entry that would stay.
         after: Index,
+        /// Last applied entry.
+        applied: Index,
+    },
+    /// A copied snapshot is not one of this tenant, or of this version.
+    #[error("the copied snapshot {what}")]
+    ForeignSnapshot {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// After a crash the oplog makes good what was applied.
+    #[error("cannot trim the oplog up to {index}: only entries up to {applied} are applied")]
+    TrimsUnapplied {
+        /// Last entry that would go.
+        index: Index,
         /// Last applied entry.
         applied: Index,
     },

@@ -3,7 +3,7 @@
 //!
 //! | family (column family) | key | value | lives | written by |
 //! |---|---|---|---|---|
-//! | `oplog` | `index:u64` | `format:u8=1 epoch:u64 index:u64 chain:16 payload:*` ([`super::oplog`]) | until cut at a new epoch (never once applied) | `Store::persist` |
+//! | `oplog` | `index:u64` | `format:u8=1 epoch:u64 index:u64 chain:16 payload:*` ([`super::oplog`]) | until cut at a new epoch (never once applied), or trimmed (only when applied) | `Store::persist` |
 //! | `items` | `kind:u8` then the id's bytes; an edge's three names with `00` between ([`super::items`]) | `format:u8=1 index:u64 ordinal:u32 item:*` | for good; a delete leaves a tombstone | `Store::apply` |
 //! | `changes` | `index:u64 ordinal:u32` ([`super::changes`]) | the item's key, as in `items` | until the item changes again: each item is there once | `Store::apply` |
 //! | `idempotency` | `6b` then the client's key ([`super::idempotency`]) | `format:u8=1 record:*` | bounded by age and count | `Store::apply` |
@@ -13,6 +13,7 @@
 //! | `meta` | `incarnation` | `u128` | until a restore | `Store::persist` |
 //! | `meta` | `promised_epoch` | `u64`, never falls | for good | `Store::persist` |
 //! | `meta` | `applied` | `epoch:u64 index:u64 chain:16` | for good | `Store::apply` |
+//! | `meta` | `base` | `epoch:u64 index:u64 chain:16`, the last entry trimmed | for good | `Store::persist` |
 //! | `meta` | `idempotency` | `first:u64 next:u64`, the places in use | for good | `Store::apply` |
 //!
 //! What `Store::persist` writes is synced before it returns. What `Store::apply` writes is not: a

@@ -1,7 +1,8 @@
 //! From a directory to an open database whose parts agree with each other.
 //!
 //! ```text
-//! make directory -> engine opens -> format is known -> new disk gets its identity -> log and state match
+//! copied snapshot takes its place -> make directory -> engine opens -> format is known
+//!   -> new disk gets its identity -> log and state match
 //! ```
 
 use std::fs::{self, File};
@@ -16,11 +17,7 @@ use super::error::{OpenError, StoreError};
 use super::keys::{self, Family};
 use super::meta::{self, Fact};
 use super::pending::read_fact;
-use super::{engine, oplog};
-
-/// The database's own directory below the data directory: a volume's root cannot be renamed, and
-/// a copy from another replica is put in place by a rename.
-const DATABASE: &str = "store";
+use super::{engine, oplog, replacing};
 
 /// How many of the last entries are verified at every start: those a crash can have touched.
 const VERIFIED_ENTRIES: Index = 16;
@@ -29,7 +26,8 @@ const VERIFIED_ENTRIES: Index = 16;
 const VERIFIED_BYTES: usize = 1024 * 1024;
 
 pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), OpenError> {
-    let path = directory.join(DATABASE);
+    replacing::settle(directory)?;
+    let path = directory.join(replacing::DATABASE);
     make(directory, &path)?;
     let db = engine::open(&path).map_err(|source| refused(&path, source))?;
     let damaged = |source| OpenError::Damaged {
@@ -113,30 +111,36 @@ fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
         .map_err(StoreError::engine("begin a store"))
 }
 
-fn recall(db: &DB) -> Result<Durable, StoreError> {
+pub(super) fn recall(db: &DB) -> Result<Durable, StoreError> {
     let replica_id = read_fact(db, meta::REPLICA_ID)?
         .ok_or_else(|| StoreError::undecodable(Family::Meta, meta::REPLICA_ID, "it is missing"))?;
+    let base = read_fact(db, meta::BASE)?.unwrap_or_default();
     Ok(Durable {
         replica_id,
+        base,
         incarnation: read_fact(db, meta::INCARNATION)?,
         promised_epoch: read_fact(db, meta::PROMISED_EPOCH)?.unwrap_or_default(),
-        last: oplog::last(db)?,
+        last: oplog::last(db, base)?,
         applied: read_fact(db, meta::APPLIED)?.unwrap_or_default(),
     })
 }
 
 /// The applied state is that of an entry of this log, and the last entries chain up.
-fn verify(db: &DB, durable: &Durable) -> Result<(), StoreError> {
-    let Durable { last, applied, .. } = *durable;
-    if oplog::head(db, applied.index)? != Some(applied) {
+pub(super) fn verify(db: &DB, durable: &Durable) -> Result<(), StoreError> {
+    let Durable {
+        base,
+        last,
+        applied,
+        ..
+    } = *durable;
+    if oplog::head(db, base, applied.index)? != Some(applied) {
         return Err(StoreError::Gap {
             missing: applied.index,
         });
     }
-    let mut from: Head = match last.index.saturating_sub(VERIFIED_ENTRIES) {
-        0 => Head::default(),
-        before => oplog::head(db, before)?.ok_or(StoreError::Gap { missing: before })?,
-    };
+    let before = last.index.saturating_sub(VERIFIED_ENTRIES).max(base.index);
+    let mut from: Head =
+        oplog::head(db, base, before)?.ok_or(StoreError::Gap { missing: before })?;
     while from.index < last.index {
         for entry in oplog::read(db, from.index + 1, VERIFIED_BYTES)? {
             if !entry.follows(from) {

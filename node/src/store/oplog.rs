@@ -65,10 +65,10 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, StoreError> {
     })
 }
 
-/// The head of the entry at `index`; index 0 has the default head.
-pub(super) fn head(db: &DB, index: Index) -> Result<Option<Head>, StoreError> {
-    if index == 0 {
-        return Ok(Some(Head::default()));
+/// The head of the entry at `index`, also that of `base`, which is not there any more.
+pub(super) fn head(db: &DB, base: Head, index: Index) -> Result<Option<Head>, StoreError> {
+    if index <= base.index {
+        return Ok((index == base.index).then_some(base));
     }
     let key = key(index);
     let value = db
@@ -79,11 +79,11 @@ pub(super) fn head(db: &DB, index: Index) -> Result<Option<Head>, StoreError> {
         .transpose()
 }
 
-/// The last entry's head; the default head when there is none.
-pub(super) fn last(db: &DB) -> Result<Head, StoreError> {
+/// The last entry's head; `base` when there is none.
+pub(super) fn last(db: &DB, base: Head) -> Result<Head, StoreError> {
     let mut backwards = db.iterator_cf(engine::family(db, Family::Oplog), IteratorMode::End);
     let Some(item) = backwards.next() else {
-        return Ok(Head::default());
+        return Ok(base);
     };
     let (key, value) = item.map_err(StoreError::engine("find the last entry"))?;
     split(&key, &value).map(|(head, _)| head)
@@ -154,6 +154,22 @@ pub(super) fn cut_after(db: &DB, batch: &mut WriteBatch, index: Index) {
         key(index + 1).as_slice(),
         END.as_slice(),
     );
+}
+
+/// Remove every entry up to `index` in `batch`.
+pub(super) fn trim(db: &DB, batch: &mut WriteBatch, index: Index) {
+    batch.delete_range_cf(
+        engine::family(db, Family::Oplog),
+        key(0).as_slice(),
+        key(index + 1).as_slice(),
+    );
+}
+
+/// Give the room of trimmed entries back at once where whole files hold nothing else; compaction
+/// sees to the rest. Only once the trim is durable.
+pub(super) fn drop_trimmed_files(db: &DB, index: Index) -> Result<(), StoreError> {
+    db.delete_file_in_range_cf(engine::family(db, Family::Oplog), key(0), key(index))
+        .map_err(StoreError::engine("drop trimmed files"))
 }
 
 #[cfg(test)]

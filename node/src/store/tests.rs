@@ -4,6 +4,7 @@ mod applying;
 mod crash;
 mod log;
 mod reading;
+mod replacing;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -55,6 +55,7 @@ fn encode(message: &Message) -> proto::envelope::Message {
                 .map(|entry| encode_entry(entry))
                 .collect(),
             commit: append.commit,
+            base: append.base,
             last: append.last,
         }),
         Message::Appended(appended) => Wire::Appended(proto::Appended {
@@ -123,6 +124,7 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
                 .map(|entry| decode_entry(entry).map(Arc::new))
                 .collect::<Result<_, _>>()?,
             commit: append.commit,
+            base: append.base,
             last: append.last,
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
@@ -190,6 +192,7 @@ mod tests {
                 previous: Head::default(),
                 entries: vec![first],
                 commit: 1,
+                base: 5,
                 last: 1,
             }),
             Message::Appended(message::Appended {

@@ -9,7 +9,7 @@ use percolate_core::identity::ReplicaId;
 use percolate_core::model::{ItemId, ItemKey};
 use percolate_core::operation::{Action, IdempotencyKey, Operation, Outcome, PutResource};
 use percolate_core::replica::Timing;
-use percolate_node::driver::{Driver, Options};
+use percolate_node::driver::{Driver, Ended, Options};
 use percolate_node::health::Liveness;
 use percolate_node::metrics::Metrics;
 use percolate_node::register::memory::MemoryRegister;
@@ -56,7 +56,7 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
 
 struct Running {
     handle: Handle,
-    driver: JoinHandle<()>,
+    driver: JoinHandle<Ended>,
     links: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -65,12 +65,18 @@ pub(crate) struct Group {
     directory: TempDir,
     tls: Tls,
     register: MemoryRegister,
+    log_keep_bytes: u64,
     ports: Vec<u16>,
     running: Vec<Option<Running>>,
 }
 
 impl Group {
     pub(crate) async fn start(replicas: usize, min_in_sync: usize) -> Self {
+        Self::keeping(64 << 20, replicas, min_in_sync).await
+    }
+
+    /// The same with so many bytes of log kept.
+    pub(crate) async fn keeping(log_keep_bytes: u64, replicas: usize, min_in_sync: usize) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a directory");
         write_certificates(directory.path());
@@ -85,6 +91,7 @@ impl Group {
             directory,
             tls,
             register: MemoryRegister::new(None, min_in_sync),
+            log_keep_bytes,
             ports,
             running,
         };
@@ -115,6 +122,8 @@ impl Group {
             address: Arc::new(address),
         };
         let options = Options {
+            log_keep_bytes: self.log_keep_bytes,
+            snapshot_bytes_per_second: 1 << 30,
             pod: format!("acme-{ordinal}"),
             timing: Timing::new(100, 800),
             api_url: Box::new(|pod| format!("https://{pod}")),
@@ -135,7 +144,7 @@ impl Group {
             .expect("the port is free");
         let stop = CancellationToken::new();
         let me = ends.handle.status().replica_id;
-        let routes = LinkService::router(me, ends.inputs, ends.status);
+        let routes = LinkService::router(me, ends.inputs, ends.status, ends.outgoing);
         let links = tls::serve(
             listener,
             Security::Mutual(self.tls.clone()),
@@ -160,6 +169,20 @@ impl Group {
         running.links.abort();
         running.stop.cancel();
         let _ = (running.driver.await, running.links.await);
+    }
+
+    /// What a process does whose store is to be replaced: begin anew. Returns how often it did.
+    pub(crate) async fn revive_ended(&mut self) -> usize {
+        let mut revived = 0;
+        for ordinal in 0..self.running.len() {
+            let ended = |running: &Running| running.driver.is_finished();
+            if self.running[ordinal].as_ref().is_some_and(ended) {
+                self.kill(ordinal).await;
+                self.revive(ordinal).await;
+                revived += 1;
+            }
+        }
+        revived
     }
 
     pub(crate) fn empty_disk(&self, ordinal: usize) {
@@ -204,6 +227,15 @@ impl Group {
             )
         })
         .await;
+    }
+
+    pub(crate) fn is_in_sync(&self, ordinal: usize) -> bool {
+        let Some(running) = &self.running[ordinal] else {
+            return false;
+        };
+        let me = running.handle.status().replica_id;
+        let register = self.register.view().register;
+        register.is_some_and(|register| register.in_sync.contains(&me))
     }
 
     /// Write until it is acknowledged, with the same idempotency key, at whoever leads.

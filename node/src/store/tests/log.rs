@@ -389,3 +389,57 @@ fn a_volume_belongs_to_one_process_at_a_time() {
         text(&error)
     );
 }
+
+#[test]
+fn what_is_not_applied_is_not_trimmed() {
+    let (fixture, entries) = entries(10);
+    append(&fixture.store, &entries);
+    let trimmed = LogChange {
+        trim: Some(4),
+        ..LogChange::default()
+    };
+    let error = fixture
+        .store
+        .persist(&trimmed)
+        .expect_err("nothing is applied");
+    assert_eq!(
+        error.to_string(),
+        "cannot trim the oplog up to 4: only entries up to 0 are applied"
+    );
+}
+
+#[test]
+fn a_trimmed_log_goes_on_from_where_it_was_trimmed() {
+    let mut fixture = Fixture::new();
+    let entries: Vec<_> = (0..10)
+        .map(|n| fixture.entry(None, vec![put_resource(&format!("{n}"), b"content")]))
+        .collect();
+    append(&fixture.store, &entries);
+    fixture.store.apply(&entries[..6]).unwrap();
+    let trimmed = LogChange {
+        trim: Some(4),
+        ..LogChange::default()
+    };
+    fixture.store.persist(&trimmed).unwrap();
+    let fixture = fixture.reopen();
+    let store = &fixture.store;
+    assert_eq!(store.durable().base, entries[3].head);
+    assert_eq!(store.durable().last, entries[9].head);
+    assert_eq!(store.head(4).unwrap(), Some(entries[3].head));
+    assert_eq!(store.head(3).unwrap(), None);
+    assert_eq!(store.head(0).unwrap(), None);
+    assert_eq!(store.read(5, usize::MAX).unwrap(), entries[4..]);
+    assert!(matches!(
+        store.read(4, usize::MAX),
+        Err(StoreError::Gap { missing: 4 })
+    ));
+    store.apply(&entries[6..]).unwrap();
+    let all = LogChange {
+        trim: Some(10),
+        ..LogChange::default()
+    };
+    store.persist(&all).unwrap();
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.store.durable().base, entries[9].head);
+    assert_eq!(fixture.store.durable().last, entries[9].head);
+}

@@ -1,0 +1,136 @@
+//! A snapshot of another replica takes the place of this disk's store, whatever happens meanwhile.
+//!
+//! ```text
+//! incoming/files, complete ──prepare──▶ incoming/files (as this replica's) ──rename──▶ next
+//! next ──remove store, rename──▶ store
+//! ```
+//! The rename to `next` decides: before it the old store counts, after it the new one, and every
+//! start of the process goes on where the last one was interrupted. This replica keeps its identity
+//! and its promise; of the copy only what is applied is taken, for that is committed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use percolate_core::log::Head;
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+use super::error::{OpenError, StoreError};
+use super::keys::{FORMAT, Family};
+use super::meta::{self, Fact};
+use super::pending::read_fact;
+use super::{Durable, engine, opening, oplog};
+
+/// The database's own directory below the data directory: a volume's root cannot be renamed.
+pub(super) const DATABASE: &str = "store";
+
+/// Where a snapshot is copied to, below the data directory.
+const INCOMING: &str = "incoming";
+
+/// Where snapshots for others are, below the data directory. Nobody reads them after a restart.
+pub(super) const OUTGOING: &str = "outgoing";
+
+/// The copy that is to be the store.
+const NEXT: &str = "next";
+
+/// The copied files, below [`INCOMING`].
+const FILES: &str = "files";
+
+/// Beside the files: all of them are there, verified and synced.
+const COMPLETE: &str = "complete";
+
+pub(super) fn incoming_files(directory: &Path) -> PathBuf {
+    directory.join(INCOMING).join(FILES)
+}
+
+/// Say that the snapshot in `directory` is whole: the next [`super::Store::open`] puts it in place.
+pub(super) fn mark_complete(directory: &Path) -> io::Result<()> {
+    let incoming = directory.join(INCOMING);
+    sync(&incoming.join(FILES))?;
+    File::create(incoming.join(COMPLETE))?.sync_all()?;
+    sync(&incoming)
+}
+
+/// Finish what an earlier process began, and clear away what it left.
+pub(super) fn settle(directory: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Replace {
+        path: directory.to_owned(),
+        source,
+    };
+    remove(&directory.join(OUTGOING)).map_err(failed)?;
+    let (incoming, next) = (directory.join(INCOMING), directory.join(NEXT));
+    if !next.exists() && incoming.join(COMPLETE).exists() {
+        let files = incoming.join(FILES);
+        match prepare(&directory.join(DATABASE), &files) {
+            Ok(applied) => {
+                tracing::info!(
+                    applied = applied.index,
+                    "a snapshot takes the store's place"
+                );
+                fs::rename(&files, &next).map_err(failed)?;
+                sync(directory).map_err(failed)?;
+            }
+            // The store that is there still counts; the copy is made anew.
+            Err(error) => {
+                tracing::error!(%error, "the copied snapshot is of no use");
+                remove(&incoming).map_err(failed)?;
+            }
+        }
+    }
+    if next.exists() {
+        remove(&directory.join(DATABASE)).map_err(failed)?;
+        fs::rename(&next, directory.join(DATABASE)).map_err(failed)?;
+        remove(&incoming).map_err(failed)?;
+        sync(directory).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Make the copy this replica's. May be repeated.
+pub(super) fn prepare(store: &Path, files: &Path) -> Result<Head, StoreError> {
+    let own = {
+        let db = engine::open(store).map_err(StoreError::engine("open the store"))?;
+        opening::recall(&db)?
+    };
+    let copy = engine::open(files).map_err(StoreError::engine("open the copied snapshot"))?;
+    if read_fact::<u32>(&copy, meta::FORMAT)?.is_none_or(|format| format > FORMAT) {
+        return Err(StoreError::ForeignSnapshot {
+            what: "is of another format",
+        });
+    }
+    let theirs = opening::recall(&copy)?;
+    if own
+        .incarnation
+        .is_some_and(|own| Some(own) != theirs.incarnation)
+    {
+        return Err(StoreError::ForeignSnapshot {
+            what: "belongs to another history",
+        });
+    }
+    adopt(&copy, &own, theirs.applied)?;
+    opening::verify(&copy, &opening::recall(&copy)?)?;
+    Ok(theirs.applied)
+}
+
+fn adopt(copy: &DB, own: &Durable, applied: Head) -> Result<(), StoreError> {
+    let family = engine::family(copy, Family::Meta);
+    let mut batch = WriteBatch::default();
+    batch.put_cf(family, meta::REPLICA_ID, own.replica_id.encode());
+    batch.put_cf(family, meta::PROMISED_EPOCH, own.promised_epoch.encode());
+    oplog::cut_after(copy, &mut batch, applied.index);
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    copy.write_opt(batch, &synced)
+        .map_err(StoreError::engine("take over the copied snapshot"))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
