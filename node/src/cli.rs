@@ -16,7 +16,7 @@ pub mod data;
 
 pub use data::{
     Export, Get, Import, Item, Kind, List, Put, PutEdge, PutEntity, PutItem, PutMoment,
-    PutResource, Remove,
+    PutResource, Remove, Watch,
 };
 
 /// Percolate: a private database for one tenant's memory, replicated and offline-first.
@@ -64,6 +64,8 @@ pub enum ClientCommand {
     Import(Import),
     /// Write everything as JSON lines that `import` takes back.
     Export(Export),
+    /// Print what changes, as it changes; resumes by itself after a lost connection or a failover.
+    Watch(Watch),
     /// Show the node's role, its leader and how far it has applied.
     Status(Status),
 }
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn usage_is_told_from_nonsense() {
-        let cases: [(&[&str], bool); 13] = [
+        let cases: [(&[&str], bool); 18] = [
             (&["get", "resource", "a"], true),
             (
                 &["get", "resource", "a", "--url", "https://localhost:8000"],
@@ -263,6 +265,14 @@ mod tests {
             ),
             (&["import"], false),
             (&["status", "--token", "a", "--token-file", "b"], false),
+            (&["watch"], true),
+            (&["watch", "--from", "57", "--kind", "entity"], true),
+            (
+                &["watch", "--from", "57.0@0000000000000000000000000000000a"],
+                true,
+            ),
+            (&["watch", "--from", "yesterday"], false),
+            (&["watch", "--from", "-1"], false),
             (&["frobnicate"], false),
         ];
         for (arguments, valid) in cases {

@@ -8,11 +8,13 @@
 
 mod api;
 mod error;
+mod events;
 mod export;
 mod import;
 mod path;
 mod printer;
 mod reading;
+mod watching;
 mod writing;
 
 use std::process::ExitCode;
@@ -44,6 +46,7 @@ async fn carry_out(command: ClientCommand) -> Result<(), ClientError> {
         ClientCommand::Rm(arguments) => writing::remove(arguments).await,
         ClientCommand::Import(arguments) => import::run(arguments).await,
         ClientCommand::Export(arguments) => export::run(arguments).await,
+        ClientCommand::Watch(arguments) => watching::watch(arguments).await,
         ClientCommand::Status(arguments) => reading::status(arguments).await,
     }
 }

@@ -14,6 +14,7 @@
 //! | `snapshot_copied_bytes` | gauge | | of the snapshot this replica copies or has copied |
 //! | `snapshot_bytes` | gauge | | its size; 0 while this process has copied none |
 //! | `queued_commands` | gauge | | requests waiting for the driver |
+//! | `open_watches` | gauge | | streams of changes that clients follow |
 //! | `writes_total` | counter | `outcome` | `applied`, `refused` (by its content), `unavailable`, `unknown` |
 //! | `request_duration_seconds` | histogram | `method`, `route`, `status` | HTTP requests; `status` is `2xx` … `5xx` |
 //! | `log_sync_duration_seconds` | histogram | | one append to the log with its sync |
@@ -99,6 +100,7 @@ pub struct Metrics {
     log_base_index: Level,
     snapshot_bytes: Level,
     snapshot_copied_bytes: Level,
+    open_watches: Level,
     writes: Family<WriteLabels, Counter>,
     requests: Requests,
     log_syncs: Histogram,
@@ -135,6 +137,7 @@ impl Metrics {
             log_base_index: Level::default(),
             snapshot_bytes: Level::default(),
             snapshot_copied_bytes: Level::default(),
+            open_watches: Level::default(),
             writes: Family::default(),
             requests: Family::new_with_constructor(request_seconds),
             log_syncs: disk_seconds(),
@@ -146,43 +149,7 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        let replica = &self.replica;
-        registry.register(
-            "last_index",
-            "Last entry in this replica's log",
-            replica.last_index.clone(),
-        );
-        registry.register(
-            "committed_index",
-            "Highest index known to be committed",
-            replica.committed_index.clone(),
-        );
-        registry.register(
-            "applied_index",
-            "Highest index visible to readers",
-            replica.applied_index.clone(),
-        );
-        registry.register(
-            "lag_entries",
-            "Entries behind the leader",
-            replica.lag_entries.clone(),
-        );
-        registry.register("epoch", "Highest epoch known", replica.epoch.clone());
-        registry.register(
-            "in_sync_replicas",
-            "Size of the in-sync set",
-            replica.in_sync_replicas.clone(),
-        );
-        registry.register(
-            "serving",
-            "Whether this replica serves",
-            replica.serving.clone(),
-        );
-        registry.register(
-            "role",
-            "What this replica is to its tenant",
-            replica.role.clone(),
-        );
+        self.replica.register(registry);
         registry.register(
             "queued_commands",
             "Requests waiting for the driver",
@@ -202,6 +169,11 @@ impl Metrics {
             "snapshot_copied_bytes",
             "How much of it is copied",
             self.snapshot_copied_bytes.clone(),
+        );
+        registry.register(
+            "open_watches",
+            "Streams of changes that clients follow",
+            self.open_watches.clone(),
         );
         registry.register("writes", "Writes by how they ended", self.writes.clone());
         registry.register_with_unit(
@@ -285,6 +257,11 @@ impl Metrics {
         self.snapshot_copied_bytes.get()
     }
 
+    /// So many watches are open.
+    pub fn set_open_watches(&self, open: usize) {
+        self.open_watches.set(open as u64);
+    }
+
     /// Everything as `OpenMetrics` text, with the gauges of `status` as it is now.
     pub fn encode(&self, status: &Status) -> String {
         self.replica.set(status);
@@ -297,6 +274,45 @@ impl Metrics {
 }
 
 impl ReplicaLevels {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "last_index",
+            "Last entry in this replica's log",
+            self.last_index.clone(),
+        );
+        registry.register(
+            "committed_index",
+            "Highest index known to be committed",
+            self.committed_index.clone(),
+        );
+        registry.register(
+            "applied_index",
+            "Highest index visible to readers",
+            self.applied_index.clone(),
+        );
+        registry.register(
+            "lag_entries",
+            "Entries behind the leader",
+            self.lag_entries.clone(),
+        );
+        registry.register("epoch", "Highest epoch known", self.epoch.clone());
+        registry.register(
+            "in_sync_replicas",
+            "Size of the in-sync set",
+            self.in_sync_replicas.clone(),
+        );
+        registry.register(
+            "serving",
+            "Whether this replica serves",
+            self.serving.clone(),
+        );
+        registry.register(
+            "role",
+            "What this replica is to its tenant",
+            self.role.clone(),
+        );
+    }
+
     fn set(&self, status: &Status) {
         self.last_index.set(status.last);
         self.committed_index.set(status.committed);
@@ -373,6 +389,7 @@ mod tests {
         metrics.observe_log_sync(Duration::from_micros(150));
         metrics.observe_apply(Duration::from_micros(150));
         metrics.set_queued_commands(7);
+        metrics.set_open_watches(4);
         let text = metrics.encode(&status());
         for line in [
             "percolate_node_last_index 12",
@@ -385,6 +402,7 @@ mod tests {
             "percolate_node_in_sync_replicas 2",
             "percolate_node_serving 1",
             "percolate_node_queued_commands 7",
+            "percolate_node_open_watches 4",
             "percolate_node_writes_total{outcome=\"applied\"} 1",
             "percolate_node_request_duration_seconds_count{method=\"PUT\",route=\"/api/v1/entities/{id}\",status=\"2xx\"} 1",
             "percolate_node_log_sync_duration_seconds_count 1",

@@ -21,7 +21,7 @@ use crate::driver::{Driver, DriverError, Ended, Ends, Options};
 use crate::health::{self, Health, Liveness};
 use crate::metrics::{Metrics, counted};
 use crate::register::kubernetes::KubernetesRegister;
-use crate::server::{self, App, HttpForwarder, Limits, TokenSource};
+use crate::server::{self, App, HttpForwarder, Limits, TokenSource, Watches};
 use crate::store::Store;
 use crate::tls::{self, Connector, Security, Tls};
 use crate::transport::{LinkService, Network};
@@ -103,7 +103,8 @@ async fn serve(
     mut driver: tokio::task::JoinHandle<Result<Ended, DriverError>>,
 ) -> anyhow::Result<Next> {
     let (stop_api, stop_links) = (CancellationToken::new(), CancellationToken::new());
-    let app = app(options, &tls, &ends)?;
+    let watches = Watches::new(Arc::clone(&metrics), stop_api.clone());
+    let app = app(options, &tls, &ends, watches)?;
     let links = LinkService::router(
         replica_id,
         ends.inputs.clone(),
@@ -153,7 +154,7 @@ async fn serve(
     Ok(Next::Stop)
 }
 
-fn app(options: &cli::Serve, tls: &Tls, ends: &Ends) -> anyhow::Result<App> {
+fn app(options: &cli::Serve, tls: &Tls, ends: &Ends, watches: Watches) -> anyhow::Result<App> {
     let forwarder = HttpForwarder::new(tls.client(&["h2", "http/1.1"]))
         .context("cannot make a client of the other replicas")?;
     Ok(App {
@@ -166,6 +167,7 @@ fn app(options: &cli::Serve, tls: &Tls, ends: &Ends) -> anyhow::Result<App> {
             body_bytes: options.body_limit_bytes,
             ..Limits::default()
         },
+        watches,
     })
 }
 

@@ -5,6 +5,8 @@
 //!                                                                  \-> the leader's API
 //!         <- finish (session, role, zstd) <------------------------------------------------/
 //! ```
+//! A watch goes on after its head was answered: its events are a stream of their own ([`watch`]).
+//!
 //! Handlers live in one file per kind of thing and know nothing of tokens, encodings or other
 //! replicas. The operator's certificates and the accept loop are [`crate::tls`]'s.
 //!
@@ -32,6 +34,7 @@ mod relay;
 mod reply;
 mod resources;
 mod status;
+mod watch;
 mod writing;
 
 use std::sync::Arc;
@@ -51,6 +54,7 @@ pub use self::forward::{Forward, ForwardError, HttpForwarder};
 pub use self::limits::Limits;
 use self::problem::Failure;
 use self::relay::{Exchange, Relay};
+pub use self::watch::Watches;
 use crate::tenant::Handle;
 
 /// What the API serves, and with what.
@@ -68,6 +72,8 @@ pub struct App {
     pub forwarder: Arc<dyn Forward>,
     /// How much is taken on at a time.
     pub limits: Limits,
+    /// The watches that are open.
+    pub watches: Watches,
 }
 
 /// An [`App`] at work: with the places and the memory that its requests share.
@@ -111,7 +117,8 @@ pub fn router(app: App) -> Router {
             put(moments::put).get(moments::get).delete(moments::delete),
         )
         .route("/batch", post(batch::post))
-        .route("/status", get(status::get));
+        .route("/status", get(status::get))
+        .route("/watch", get(watch::get));
     Router::new()
         .nest("/api/v1", api)
         .fallback(no_such_path)

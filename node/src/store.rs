@@ -5,6 +5,7 @@
 //! driver -> persist (promise, cut, append: synced)   -> oplog, meta
 //! driver -> apply   (committed entries: not synced)  -> items, changes, idempotency, meta
 //! server -> get, list                                <- items
+//! server -> feed                                     <- changes, items
 //! driver -> head, read                               <- oplog
 //! ```
 //! An entry is in the oplog before it is applied, and applied in the same atomic write that says
@@ -19,6 +20,7 @@ mod changes;
 mod codec;
 mod engine;
 mod error;
+mod feed;
 mod idempotency;
 mod items;
 pub mod keys;
@@ -43,6 +45,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 pub use self::error::{OpenError, StoreError};
+pub use self::feed::{Change, FeedPage, FeedQuery};
 use self::keys::Family;
 use self::listing::View;
 pub use self::listing::{ListQuery, Page};
@@ -253,6 +256,11 @@ impl Store {
     /// A page of the items that readers see, in the order of their keys.
     pub fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         View::new(&self.db).list(query)
+    }
+
+    /// A page of the items that changed after a position, in the order of change, tombstones included.
+    pub fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
+        feed::read(&self.db, query)
     }
 
     /// A hash over everything replicas hold in common, with the head it belongs to. Equal at equal

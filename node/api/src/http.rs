@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request body ─▶ request, batch ─▶ Operation      (everything is checked here)
-//! Item         ─▶ view           ─▶ response body
+//! Item         ─▶ view, watch    ─▶ response body, events
 //! Refusal, BadRequest ─▶ problem ─▶ application/problem+json
 //! ```
 //!
@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod time;
 mod view;
+mod watch;
 
 pub use batch::{BatchBody, BatchOperation, KindWord, Verb};
 pub use path::{API_BASE, cursor, decode_segment, encode_segment, item_path, parse_cursor};
@@ -28,6 +29,7 @@ pub use request::{
 };
 pub use time::{format_hlc, format_us, parse_timestamp};
 pub use view::{EdgeView, EntityView, ItemView, Meta, MomentView, ResourceView, VersionView};
+pub use watch::{DeletedView, EventId, Names, ParseEventIdError, Reached, WatchEvent};
 
 /// Items in a list unless the request says otherwise: a screenful or two.
 pub const DEFAULT_LIST_LIMIT: usize = 100;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use percolate_api::http::EventId;
 
 use super::Connection;
 
@@ -274,6 +275,31 @@ pub struct Export {
     #[arg(long, value_enum)]
     pub kind: Vec<Kind>,
 }
+
+/// Arguments of `percolate watch`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = WATCH_HELP)]
+pub struct Watch {
+    /// Where to connect.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Go on after this position (the first column, or `position` with -o json); without it, begin
+    /// with every item there is.
+    #[arg(long, value_name = "POSITION")]
+    pub from: Option<EventId>,
+    /// Only items of this kind.
+    #[arg(long, value_enum)]
+    pub kind: Option<Kind>,
+}
+
+const WATCH_HELP: &str = "\
+Prints each item with its latest state, in the order of change, and goes on as items change:
+position, put or delete, kind, id, time, beginning of the content. An item that changed more than
+once since the last look is printed once, as it is now. With -o json, a line holds the whole item:
+  {\"event\":\"put\",\"position\":\"57.0@…\",\"item\":{\"kind\":\"resource\",\"id\":\"a\",…}}
+  {\"event\":\"delete\",\"position\":\"58.0@…\",\"item\":{\"kind\":\"resource\",\"id\":\"a\",…}}
+Nothing is missed or printed twice when connections end. To go on later, give the last position
+to --from, at any node; with its history (after the @) a restored tenant is told from this one.";
 
 /// A name with a JSON value.
 #[derive(Debug, Clone, PartialEq)]

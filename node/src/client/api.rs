@@ -4,6 +4,7 @@
 //! Call -> send -> 2xx                        -> Answer
 //!              -> 429, 503, no connection    -> wait (Retry-After), send again under the same key
 //!              -> other                      -> ClientError
+//!      -> open: the same, but the answer is a stream and only its head is waited for
 //! ```
 
 use std::path::Path;
@@ -13,15 +14,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use percolate_api::http::Problem;
+use percolate_api::http::{EventId, Problem};
 use percolate_core::model::Json;
+use reqwest::{ClientBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::ClientError;
 use crate::cli::Connection;
-use crate::server::headers::{IDEMPOTENCY_KEY, SESSION};
+use crate::server::headers::{IDEMPOTENCY_KEY, LAST_EVENT_ID, SESSION};
+use crate::server::limits::WATCH_HEARTBEAT;
 use crate::tenant::SessionToken;
 
 /// How long a first connection is tried: a mistyped address should be told soon, a pod that
@@ -30,6 +33,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// Longest wait for one answer: more than the node's own deadline, so that its answer is seen.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Longest silence of a stream: three of the node's signs of life.
+const STREAM_SILENCE: Duration = WATCH_HEARTBEAT.saturating_mul(3);
 
 /// Longest wait for one connection: several tries fit into the time to retry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -77,12 +83,24 @@ pub(super) struct Answer {
 impl Api {
     /// Ready to call the node that `connection` names.
     pub(super) fn new(connection: &Connection) -> Result<Self, ClientError> {
+        Self::with(connection, |client| client.timeout(ANSWER_TIMEOUT))
+    }
+
+    /// Ready to open streams at the node that `connection` names.
+    pub(super) fn for_streams(connection: &Connection) -> Result<Self, ClientError> {
+        Self::with(connection, |client| client.read_timeout(STREAM_SILENCE))
+    }
+
+    fn with(
+        connection: &Connection,
+        patience: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, ClientError> {
         let base_url = base_url(connection)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token(connection)?))
             .map_err(|_| ClientError::usage("the token has characters that no header can carry"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: client(connection.ca.as_deref())?,
+            client: client(connection.ca.as_deref(), patience)?,
             base_url,
             authorization,
             retry_for: Duration::from_secs(connection.retry_for),
@@ -92,10 +110,22 @@ impl Api {
 
     /// Make `call`, again and again while that is safe, sensible and within the time for it.
     pub(super) async fn call(&self, call: &Call) -> Result<Answer, ClientError> {
+        self.patiently(|| self.send(call)).await
+    }
+
+    /// Open the stream that `call` asks for, as patiently as [`Api::call`].
+    pub(super) async fn open(&self, call: &Call) -> Result<Response, ClientError> {
+        self.patiently(|| self.begin(call)).await
+    }
+
+    async fn patiently<T, F: Future<Output = Result<T, Failed>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, ClientError> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let (error, wait) = match self.send(call).await {
+            let (error, wait) = match attempt().await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::ForGood(error)) => return Err(error),
                 Err(Failed::ForNow { error, retry_after }) => {
@@ -118,10 +148,15 @@ impl Api {
 
     /// The body of `answer`.
     pub(super) fn decode<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
-        exactly(&answer.body).ok_or_else(|| ClientError::Strange {
+        exactly(&answer.body).ok_or_else(|| self.strange())
+    }
+
+    /// What was answered is not what a node answers.
+    pub(super) fn strange(&self) -> ClientError {
+        ClientError::Strange {
             url: self.base_url.clone(),
             status: 200,
-        })
+        }
     }
 
     /// Get and decode the document at `path`.
@@ -130,6 +165,19 @@ impl Api {
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, Failed> {
+        let response = self.begin(call).await?;
+        let etag = response
+            .headers()
+            .get(ETAG)
+            .and_then(|etag| etag.to_str().ok())
+            .map(str::to_owned);
+        let body = response.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        Ok(Answer { etag, body })
+    }
+
+    /// Send `call`; returns once the head of an answer with 2xx is here.
+    async fn begin(&self, call: &Call) -> Result<Response, Failed> {
         let mut headers = call.headers.clone();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         if let Some(session) = self.session() {
@@ -141,25 +189,26 @@ impl Api {
             .request(call.method.clone(), &url)
             .headers(headers)
             .body(call.body.clone());
-        let unreachable = |error: reqwest::Error| Failed::ForNow {
+        let response = request.send().await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        self.learn(response.headers());
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        Err(self.refusal(status, &headers, &body))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failed {
+        Failed::ForNow {
             error: ClientError::Unreachable {
                 url: self.base_url.clone(),
-                reason: innermost(&error),
+                reason: innermost(error),
             },
             retry_after: None,
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(unreachable)?;
-        self.learn(&headers);
-        if status.is_success() {
-            let etag = headers
-                .get(ETAG)
-                .and_then(|etag| etag.to_str().ok())
-                .map(str::to_owned);
-            return Ok(Answer { etag, body });
         }
-        Err(self.refusal(status, &headers, &body))
     }
 
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failed {
@@ -233,6 +282,16 @@ impl Call {
         }
     }
 
+    /// Go on after the event with the id `after`; without one, from the beginning.
+    pub(super) fn after_event(mut self, after: Option<&EventId>) -> Self {
+        // An id is digits, dots and an @: always a valid header value.
+        if let Some(value) = after.and_then(|after| HeaderValue::from_str(&after.to_string()).ok())
+        {
+            self.headers.insert(LAST_EVENT_ID, value);
+        }
+        self
+    }
+
     /// Send `document` along.
     pub(super) fn with_json<T: Serialize>(mut self, document: &T) -> Result<Self, ClientError> {
         let body = serde_json::to_vec(document)
@@ -269,7 +328,7 @@ enum Failed {
 
 /// Numbers are read exactly, so that what is exported is what is stored. A page nests a little
 /// deeper than its items, which may be as deep as is read exactly: those are read all the same.
-fn exactly<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+pub(super) fn exactly<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     let json = std::str::from_utf8(body)
         .ok()
         .and_then(|text| Json::parse(text).ok());
@@ -320,10 +379,12 @@ fn token(connection: &Connection) -> Result<String, ClientError> {
     Ok(token.trim().to_owned())
 }
 
-fn client(ca: Option<&Path>) -> Result<reqwest::Client, ClientError> {
-    let builder = reqwest::Client::builder()
+fn client(
+    ca: Option<&Path>,
+    patience: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, ClientError> {
+    let builder = patience(reqwest::Client::builder())
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
         // A token must not follow a redirect to somebody else.
         .redirect(reqwest::redirect::Policy::none());
     let builder = match ca {
@@ -347,7 +408,7 @@ fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
 }
 
 /// The cause that says what is wrong: "connection refused", not "error sending request".
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;

@@ -146,7 +146,7 @@ fn described<T: Serialize>(document: &T) -> String {
 }
 
 /// One line about an item: what names it, when it changed, what it says.
-fn summary(item: &ItemView) -> String {
+pub(super) fn summary(item: &ItemView) -> String {
     let (name, about) = match item {
         ItemView::Resource(view) => {
             let content = view

@@ -2,11 +2,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use percolate_api::http::Code;
+
 use super::carry_out;
 use super::error::ClientError;
 use super::import::{self, Counts};
+use super::watching;
 use crate::cli::{Cli, ClientCommand, Command};
-use crate::server::fixture::{Behaviour, Replica, TOKEN};
+use crate::server::fixture::{Behaviour, HISTORY, Replica, TOKEN};
 use crate::tenant::Unavailable;
 
 /// A replica that is reached over a real socket.
@@ -41,6 +44,31 @@ impl Node {
             panic!("not an import")
         };
         import::bring_in(&arguments).await.unwrap().counts
+    }
+
+    /// Watch until `count` changes have been seen; `tell` hears of each.
+    async fn watch(
+        &self,
+        arguments: &[&str],
+        count: usize,
+        tell: impl Fn(usize),
+    ) -> (Vec<String>, ClientError) {
+        let ClientCommand::Watch(arguments) = self.command(&[&["watch"], arguments].concat())
+        else {
+            panic!("not a watch")
+        };
+        let mut seen = vec![];
+        let watching = watching::follow(arguments, |change| {
+            seen.push(serde_json::to_string(change).unwrap());
+            tell(seen.len());
+            if seen.len() < count {
+                return Ok(());
+            }
+            Err(ClientError::usage("enough"))
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(20), watching).await;
+        let ended = ended.expect("the watch goes on").unwrap_err();
+        (seen, ended)
     }
 
     async fn export(&self, to: &Path) -> String {
@@ -336,4 +364,79 @@ async fn what_goes_wrong_is_told_by_exit_code_and_words() {
             format!("{:?}", std::process::ExitCode::from(code))
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_over_lost_connections_and_shows_each_change_once() {
+    let node = Node::start().await;
+    let (seen, mut counted) = tokio::sync::watch::channel(0);
+    let watching = node.watch(&[], 4, |count| seen.send_modify(|known| *known = count));
+    let writing = async {
+        let put = |id| {
+            let path = format!("/resources/{id}");
+            let replica = &node.replica;
+            async move { replica.put(&path, r#"{"content":"x"}"#).await }
+        };
+        let serve = |serving| {
+            let change = |status: &mut crate::tenant::Status| status.serving = serving;
+            node.replica.status.send_modify(change);
+        };
+        put("a").await;
+        counted.wait_for(|count| *count == 1).await.unwrap();
+        // From here on the node ends each watch soon after it was opened.
+        serve(false);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        put("b").await;
+        counted.wait_for(|count| *count == 2).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        put("c").await;
+        counted.wait_for(|count| *count == 3).await.unwrap();
+        serve(true);
+        node.replica.call("DELETE", "/resources/a", "").await;
+    };
+    let ((seen, _), ()) = tokio::join!(watching, writing);
+    let beginnings = [
+        format!(
+            r#"{{"event":"put","position":"1.0@{HISTORY}","item":{{"kind":"resource","id":"a","content":"x","#
+        ),
+        format!(
+            r#"{{"event":"put","position":"2.0@{HISTORY}","item":{{"kind":"resource","id":"b","content":"x","#
+        ),
+        format!(
+            r#"{{"event":"put","position":"3.0@{HISTORY}","item":{{"kind":"resource","id":"c","content":"x","#
+        ),
+        format!(
+            r#"{{"event":"delete","position":"4.0@{HISTORY}","item":{{"kind":"resource","id":"a","version":"#
+        ),
+    ];
+    assert_eq!(seen.len(), 4);
+    for (line, beginning) in seen.iter().zip(beginnings) {
+        assert!(line.starts_with(&beginning), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_begins_where_it_is_told_or_says_why_not() {
+    let node = Node::start().await;
+    node.replica.put("/resources/a", r#"{"content":"x"}"#).await;
+    for path in ["/entities/b", "/entities/c"] {
+        node.replica.put(path, r#"{"type":"t"}"#).await;
+    }
+    for (arguments, expected) in [
+        (&["--from", "1"][..], ["2.0", "3.0"]),
+        (&["--from", &format!("1.0@{HISTORY}")], ["2.0", "3.0"]),
+        (&["--kind", "entities"], ["2.0", "3.0"]),
+        (&[], ["1.0", "2.0"]),
+    ] {
+        let (seen, _) = node.watch(arguments, 2, |_| ()).await;
+        for (line, place) in seen.iter().zip(expected) {
+            let position = format!(r#""position":"{place}@"#);
+            assert!(line.contains(&position), "{arguments:?}: {line}");
+        }
+    }
+    let elsewhere = format!("1@{:032x}", 8);
+    let (_, refused) = node.watch(&["--from", &elsewhere], 1, |_| ()).await;
+    assert!(refused.to_string().contains("history"), "{refused}");
+    let (_, refused) = node.watch(&["--from", "9"], 1, |_| ()).await;
+    assert_eq!(refused.code(), Some(Code::NoLeader), "{refused}");
 }

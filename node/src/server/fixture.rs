@@ -19,9 +19,11 @@ use percolate_core::log::{Entry, Head};
 use percolate_core::operation::{Outcome, Transaction};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{App, Forward, ForwardError, Limits, TokenSource, router};
+use super::{App, Forward, ForwardError, Limits, TokenSource, Watches, router};
+use crate::metrics::Metrics;
 use crate::store::{LogChange, Store};
 use crate::tenant::{Command, Handle, Role, SessionToken, Status, Unavailable, Written};
 
@@ -46,6 +48,9 @@ pub(crate) struct Replica {
     pub(crate) router: Router,
     pub(crate) handle: Handle,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Says that the node stops.
+    pub(crate) stopping: CancellationToken,
     behaviour: Arc<Mutex<Behaviour>>,
     _folder: tempfile::TempDir,
 }
@@ -72,6 +77,7 @@ pub(crate) fn quick_limits() -> Limits {
     Limits {
         deadline: Duration::from_millis(400),
         retry_pause: Duration::from_millis(5),
+        watch_unserved: Duration::from_millis(50),
         ..Limits::default()
     }
 }
@@ -95,6 +101,7 @@ impl Replica {
             status.clone(),
             Arc::clone(&behaviour),
         ));
+        let (metrics, stopping) = (Arc::new(Metrics::new()), CancellationToken::new());
         let app = App {
             handle: handle.clone(),
             tenant_id: "acme".to_owned(),
@@ -102,11 +109,14 @@ impl Replica {
             tokens: TokenSource::fixed(TOKEN),
             forwarder: Arc::new(forwarder),
             limits,
+            watches: Watches::new(Arc::clone(&metrics), stopping.clone()),
         };
         Self {
             router: router(app),
             handle,
             status,
+            metrics,
+            stopping,
             behaviour,
             _folder: folder,
         }

@@ -11,5 +11,9 @@ pub const ROLE: HeaderName = HeaderName::from_static("percolate-role");
 /// Between replicas only: the replica that passed a request on. It goes no further.
 pub const FORWARDED: HeaderName = HeaderName::from_static("percolate-forwarded");
 
+/// The id of the last event that a watch has seen: what standard clients of server-sent events send
+/// when they connect again.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// The same write under the same key takes effect once.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

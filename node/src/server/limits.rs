@@ -4,6 +4,10 @@ use std::time::Duration;
 
 pub use percolate_api::http::MAX_BODY_BYTES as BODY_BYTES;
 
+/// How often an idle watch sends a comment, by default, so that client and proxies know that it lives: twice within
+/// the half minute after which the more impatient of them cut a silent connection.
+pub const WATCH_HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// What a node takes on at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -12,6 +16,14 @@ pub struct Limits {
     /// Requests served at a time; more are answered 429. A waiting write costs a few kilobytes,
     /// so this bounds what a stalled follower can pile up.
     pub concurrent_requests: usize,
+    /// Watches open at a time; more are answered 429. Each may have a connection to itself, of which
+    /// a node takes 512: three quarters are left for everything else. One holds a page of the feed.
+    pub watches: usize,
+    /// How often an idle watch sends a sign of life.
+    pub watch_heartbeat: Duration,
+    /// How long a watch goes on at a replica that does not serve (it hears no leader): as long as a
+    /// request waits for one. Its client finds a better replica, or this one again.
+    pub watch_unserved: Duration,
     /// Bytes of request bodies held at a time, so that many large bodies cannot fill the memory.
     pub held_body_bytes: usize,
     /// How long a client may take to send its body: a slow sender must not hold its place.
@@ -28,6 +40,9 @@ impl Default for Limits {
         Self {
             body_bytes: BODY_BYTES,
             concurrent_requests: 1024,
+            watches: 128,
+            watch_heartbeat: WATCH_HEARTBEAT,
+            watch_unserved: Duration::from_secs(10),
             held_body_bytes: 4 * BODY_BYTES,
             body_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(10),

@@ -69,6 +69,12 @@ impl Failure {
         problem.into()
     }
 
+    /// Worth another try at this replica, but not at the leader.
+    pub(super) fn tried_again_here(mut self) -> Self {
+        self.unserved = Some(Unavailable::NoLeader);
+        self
+    }
+
     /// Where HTTP has a finer status than the code.
     fn with_status(mut self, status: StatusCode) -> Self {
         self.problem.status = status.as_u16();
@@ -138,7 +144,7 @@ impl From<Unavailable> for Failure {
             ),
             Unavailable::OtherIncarnation => (
                 Code::ResyncRequired,
-                "the Percolate-Session is of another history of this tenant, which was restored or made anew; drop it and read again".to_owned(),
+                "what this request goes on from (its Percolate-Session, or what a watch continues after) is of another history of this tenant, which was restored or made anew; drop it and read again".to_owned(),
             ),
         };
         Self {
@@ -194,7 +200,7 @@ impl From<StoreError> for Failure {
 }
 
 /// An error followed by its causes.
-struct Causes<'a>(&'a dyn std::error::Error);
+pub(super) struct Causes<'a>(pub(super) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Causes<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

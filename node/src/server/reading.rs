@@ -19,7 +19,7 @@ use super::headers::SESSION;
 use super::input::single;
 use super::problem::Failure;
 use super::reply;
-use crate::tenant::{Consistency, SessionToken};
+use crate::tenant::{Consistency, ParseTokenError, SessionToken};
 
 /// How fresh the client wants its answer.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +59,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Freshness {
 impl Freshness {
     /// As the query and the session in `headers` demand.
     pub(super) fn new(word: ConsistencyWord, headers: &HeaderMap) -> Result<Self, Failure> {
-        let session = single(headers, &SESSION)?.map(str::parse).transpose();
-        let session = session.map_err(|error: crate::tenant::ParseTokenError| {
-            Failure::bad_request(error.to_string())
-        })?;
+        let session = session(headers)?;
         let consistency = match word {
             ConsistencyWord::Session => Consistency::Session,
             ConsistencyWord::Linearizable => Consistency::Linearizable,
@@ -78,6 +75,12 @@ impl Freshness {
     pub(super) async fn reach(self, app: &App) -> Result<SessionToken, Failure> {
         Ok(app.handle.freshen(self.consistency, self.session).await?)
     }
+}
+
+/// Where the client says that it stands.
+pub(super) fn session(headers: &HeaderMap) -> Result<Option<SessionToken>, Failure> {
+    let session = single(headers, &SESSION)?.map(str::parse).transpose();
+    session.map_err(|error: ParseTokenError| Failure::bad_request(error.to_string()))
 }
 
 /// The item under `key`, unless the client has this version already.

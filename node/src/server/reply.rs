@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, VARY};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use percolate_api::http::{EffectWord, RoleWord, WriteReply};
@@ -84,12 +84,23 @@ pub(super) async fn finish(mut response: Response, asked: &HeaderMap, status: &S
     compress(response, asked).await
 }
 
+fn is_stream(response: &Response) -> bool {
+    response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
 async fn compress(response: Response, asked: &HeaderMap) -> Response {
     if response.headers().contains_key(CONTENT_ENCODING) || !encoding::accepts_zstd(asked) {
         return response;
     }
+    // A stream of events has no end to wait for.
+    if is_stream(&response) {
+        return response;
+    }
     let (mut parts, body) = response.into_parts();
-    // Bodies are made of bytes in memory: collecting them neither waits nor fails.
+    // Other bodies are made of bytes in memory: collecting them neither waits nor fails.
     let plain = body
         .collect()
         .await

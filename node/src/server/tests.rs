@@ -3,4 +3,5 @@ mod items;
 mod lists;
 mod relayed;
 mod replies;
+mod watch;
 mod writes;

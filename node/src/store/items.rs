@@ -27,16 +27,25 @@ pub(super) fn encode(stored: &Stored) -> Vec<u8> {
 }
 
 pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Stored, StoreError> {
-    let refused = |reason| StoreError::undecodable(Family::Items, key, reason);
     let mut fields = Fields(bytes);
-    if fields.u8() != Some(FORMAT) {
-        return Err(refused("it has another format"));
-    }
-    let position = changes::take(&mut fields).ok_or_else(|| refused("it is cut short"))?;
+    let position = take_position(key, &mut fields)?;
     Ok(Stored {
         position,
         item: codec::decode_item(key, fields.rest())?,
     })
+}
+
+/// Where the item in `bytes` last changed.
+pub(super) fn decode_position(key: &[u8], bytes: &[u8]) -> Result<Position, StoreError> {
+    take_position(key, &mut Fields(bytes))
+}
+
+fn take_position(key: &[u8], fields: &mut Fields) -> Result<Position, StoreError> {
+    let refused = |reason| StoreError::undecodable(Family::Items, key, reason);
+    if fields.u8() != Some(FORMAT) {
+        return Err(refused("it has another format"));
+    }
+    changes::take(fields).ok_or_else(|| refused("it is cut short"))
 }
 
 /// The key in `bytes`.

@@ -2,6 +2,7 @@
 
 mod applying;
 mod crash;
+mod feed;
 mod log;
 mod reading;
 mod replacing;

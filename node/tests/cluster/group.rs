@@ -240,12 +240,17 @@ impl Group {
 
     /// Write until it is acknowledged, with the same idempotency key, at whoever leads.
     pub(crate) async fn write(&self, id: &str) -> SessionToken {
-        let idempotency_key = IdempotencyKey::new(format!("key-{id}")).expect("a valid key");
+        self.write_as(&format!("key-{id}"), vec![put(id)]).await
+    }
+
+    /// Write `operations` under the idempotency key `key` until they are acknowledged, at whoever leads.
+    pub(crate) async fn write_as(&self, key: &str, operations: Vec<Operation>) -> SessionToken {
+        let idempotency_key = IdempotencyKey::new(key).expect("a valid key");
         until(PATIENCE, "the write is acknowledged", || {
-            let key = idempotency_key.clone();
+            let (key, operations) = (idempotency_key.clone(), operations.clone());
             async move {
                 let handle = self.handle(self.leader().await);
-                let write = handle.write(vec![put(id)], Some(key));
+                let write = handle.write(operations, Some(key));
                 let written = tokio::time::timeout(Duration::from_secs(3), write)
                     .await
                     .ok()?

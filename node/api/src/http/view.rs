@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percolate_core::model::{
-    Causal, Edge, Entity, Fields, Item, ItemKey, Json, Moment, Name, Resource,
+    Causal, Edge, Entity, Fields, Item, ItemKey, Json, Kind, Moment, Name, Resource,
 };
 use percolate_core::version::VectorClock;
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,16 @@ impl ItemView {
         }
     }
 
+    /// The kind of item it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Resource(_) => Kind::Resource,
+            Self::Entity(_) => Kind::Entity,
+            Self::Edge(_) => Kind::Edge,
+            Self::Moment(_) => Kind::Moment,
+        }
+    }
+
     /// Version and time.
     pub fn meta(&self) -> &Meta {
         match self {
@@ -136,7 +146,7 @@ impl ItemView {
 }
 
 impl Meta {
-    fn of(item: &Item) -> Self {
+    pub(super) fn of(item: &Item) -> Self {
         Self {
             version: version_view(item.version()),
             etag: etag(item.version()),

@@ -1,0 +1,189 @@
+//! One watch at work: pages of the feed as they come to be, as events.
+//!
+//! ```text
+//! Store::feed -> page -> put, delete … [reached] -> (sent) -> next page
+//!                                       at the end: wait for Status.applied to rise
+//! ```
+//! A page is read once the last event of the one before has been taken: a reader that is slow holds
+//! one page and nothing else waits for it. The driver knows nothing of watches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use futures::{Stream, stream};
+use percolate_api::http::{EventId, Reached, WatchEvent};
+use percolate_core::identity::{Incarnation, Index};
+use percolate_core::model::Kind;
+use tokio::sync::watch;
+
+use super::places::Place;
+use crate::server::App;
+use crate::server::problem::Causes;
+use crate::store::keys::Position;
+use crate::store::{Change, FeedPage, FeedQuery, Store, StoreError};
+use crate::tenant::{SessionToken, Status};
+
+/// Changes in one page: enough that reading costs little beside sending.
+const PAGE_CHANGES: usize = 256;
+
+/// The changes after a position, without end.
+pub(super) struct Changes {
+    store: Arc<Store>,
+    status: watch::Receiver<Status>,
+    /// The history it belongs to; in another one positions mean something else.
+    incarnation: Incarnation,
+    kind: Option<Kind>,
+    after: Position,
+    /// Everything up to here was said to be sent.
+    reached: Option<Index>,
+    /// How long to go on without being told what the leader has.
+    unserved: Duration,
+    place: Place,
+}
+
+/// Why a page could not be had.
+#[derive(Debug, thiserror::Error)]
+enum PageError {
+    #[error("cannot read the feed")]
+    Read(#[from] StoreError),
+    #[error("cannot write an event")]
+    Write(#[source] axum::Error),
+    #[error("the node stops")]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+impl Changes {
+    pub(super) fn new(
+        app: &App,
+        incarnation: Incarnation,
+        after: Position,
+        kind: Option<Kind>,
+        place: Place,
+    ) -> Self {
+        Self {
+            store: Arc::clone(&app.handle.store),
+            status: app.handle.watch_status(),
+            incarnation,
+            kind,
+            after,
+            reached: None,
+            unserved: app.limits.watch_unserved,
+            place,
+        }
+    }
+
+    /// The events, until the node stops or can tell no more.
+    pub(super) fn into_stream(self) -> impl Stream<Item = Event> {
+        stream::unfold((self, VecDeque::new()), |(mut changes, mut events)| async {
+            while events.is_empty() {
+                events = changes.next_page().await?;
+            }
+            let event = events.pop_front()?;
+            Some((event, (changes, events)))
+        })
+    }
+
+    /// The events of the next page, possibly none; `None` at the end of the stream.
+    async fn next_page(&mut self) -> Option<VecDeque<Event>> {
+        if self
+            .reached
+            .is_some_and(|reached| reached >= self.applied())
+            && !self.wait().await
+        {
+            return None;
+        }
+        if self.place.stopping().is_cancelled() {
+            return None;
+        }
+        match self.read().await {
+            Ok(events) => Some(events),
+            Err(error) => {
+                tracing::error!(error = %Causes(&error), "a watch ends");
+                None
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<VecDeque<Event>, PageError> {
+        let (store, incarnation) = (Arc::clone(&self.store), self.incarnation);
+        let query = FeedQuery {
+            after: self.after,
+            kind: self.kind,
+            limit: PAGE_CHANGES,
+        };
+        // Items may be megabytes: reading them must not hold up other requests.
+        let reading = tokio::task::spawn_blocking(move || {
+            let page = store.feed(&query)?;
+            let events = page.changes.iter().map(|change| put(incarnation, change));
+            Ok::<_, PageError>((events.collect::<Result<_, _>>()?, page))
+        });
+        let (mut events, page): (VecDeque<Event>, FeedPage) = reading.await??;
+        self.after = page.next;
+        if page.at_end {
+            self.after = self.after.max(Position::after_entry(page.applied));
+            self.reached = Some(page.applied);
+            events.push_back(self.reached_event(page.applied)?);
+        }
+        Ok(events)
+    }
+
+    fn reached_event(&self, applied: Index) -> Result<Event, PageError> {
+        let id = EventId {
+            index: applied,
+            ordinal: None,
+            incarnation: Some(self.incarnation),
+        };
+        let session = SessionToken {
+            incarnation: self.incarnation,
+            epoch: self.status.borrow().epoch,
+            index: applied,
+        };
+        let session = session.to_string();
+        event(id, &WatchEvent::Reached(Reached { session }))
+    }
+
+    fn applied(&self) -> Index {
+        self.status.borrow().applied
+    }
+
+    /// Wait for more to be applied; `false` when this replica will not do for the client any longer.
+    async fn wait(&mut self) -> bool {
+        let (known, incarnation) = (self.reached, self.incarnation);
+        let is_other = move |status: &Status| status.incarnation != Some(incarnation);
+        let news = |status: &Status| Some(status.applied) > known || is_other(status);
+        let mut readiness = self.status.clone();
+        tokio::select! {
+            biased;
+            () = self.place.stopping().cancelled() => false,
+            // The driver is gone, or what it applied is of another history.
+            status = self.status.wait_for(news) => status.is_ok_and(|status| !is_other(&status)),
+            () = unserved(&mut readiness, self.unserved) => false,
+        }
+    }
+}
+
+/// Returns once the replica has not served for `patience`, all that time.
+async fn unserved(status: &mut watch::Receiver<Status>, patience: Duration) {
+    while status.wait_for(|status| !status.serving).await.is_ok() {
+        let serving = status.wait_for(|status| status.serving);
+        let Ok(Ok(_)) = tokio::time::timeout(patience, serving).await else {
+            return;
+        };
+    }
+}
+
+fn put(incarnation: Incarnation, change: &Change) -> Result<Event, PageError> {
+    let id = EventId {
+        index: change.position.index,
+        ordinal: Some(change.position.ordinal),
+        incarnation: Some(incarnation),
+    };
+    event(id, &WatchEvent::of_item(&change.key, &change.item))
+}
+
+fn event(id: EventId, says: &WatchEvent) -> Result<Event, PageError> {
+    let event = Event::default().id(id.to_string()).event(says.word());
+    event.json_data(says).map_err(PageError::Write)
+}
