@@ -396,7 +396,9 @@ async fn more_watches_than_places_are_sent_away() {
     let replica = Replica::new(Behaviour::Lead, Network::default(), limits);
     let open = || {
         let text = replica.metrics.encode(&replica.handle.status());
-        let line = text.lines().find(|line| line.contains("open_watches "));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("percolate_node_open_watches "));
         line.unwrap().rsplit(' ').next().unwrap().to_owned()
     };
     let mut first = Watching::from(&replica, "").await;

@@ -49,12 +49,13 @@ fn each_item_is_in_the_feed_once_where_it_last_changed() {
         let last = page.changes.last().map(|change| change.position);
         assert_eq!(page.next, last.unwrap_or(after));
     };
-    let [c, b, a] = ["2.0 resource c", "3.0 entity b", "3.1 -entity a"];
-    check(at(0, 0), &[c, b, a]);
-    check(Position::after_entry(1), &[c, b, a]);
-    check(at(2, 0), &[b, a]);
-    check(Position::after_entry(2), &[b, a]);
-    check(at(3, 0), &[a]);
+    // Within an entry, in the order of keys: an entry has one effect, whatever its order.
+    let [c, a, b] = ["2.0 resource c", "3.0 -entity a", "3.1 entity b"];
+    check(at(0, 0), &[c, a, b]);
+    check(Position::after_entry(1), &[c, a, b]);
+    check(at(2, 0), &[a, b]);
+    check(Position::after_entry(2), &[a, b]);
+    check(at(3, 0), &[b]);
     check(at(3, 1), &[]);
     check(Position::after_entry(3), &[]);
     check(Position::after_entry(4), &[]);
@@ -75,11 +76,11 @@ fn a_kind_is_read_past_the_others() {
         fixture.store.feed(&query).unwrap()
     };
     let resources = only(Kind::Resource, 100, at(0, 0));
-    assert_eq!(shown(&resources), ["1.1 resource b", "2.0 resource c"]);
+    assert_eq!(shown(&resources), ["1.0 resource b", "2.0 resource c"]);
     assert_eq!((resources.next, resources.at_end), (at(2, 1), true));
     let first = only(Kind::Resource, 1, at(0, 0));
-    assert_eq!(shown(&first), ["1.1 resource b"]);
-    assert_eq!((first.next, first.at_end), (at(1, 1), false));
+    assert_eq!(shown(&first), ["1.0 resource b"]);
+    assert_eq!((first.next, first.at_end), (at(1, 0), false));
     let none = only(Kind::Moment, 100, at(0, 0));
     assert_eq!(shown(&none), [""; 0]);
     assert_eq!((none.next, none.at_end), (at(2, 1), true));
