@@ -135,6 +135,7 @@ pub struct Driver {
     applying: Index,
     applied: Index,
     leads: bool,
+    in_sync: bool,
 }
 
 /// What the rest of the node needs of a driver.
@@ -219,6 +220,7 @@ impl Driver {
             applying: durable.applied.index,
             applied: durable.applied.index,
             leads: false,
+            in_sync: false,
         };
         Ok((
             driver,
@@ -427,6 +429,11 @@ impl Driver {
             self.begin_leading();
         }
         self.leads = leads;
+        let in_sync = leads || standing.position == Position::Follower;
+        if in_sync && !self.in_sync {
+            self.discard_copy();
+        }
+        self.in_sync = in_sync;
         self.answers.freshen(self.applied);
         self.metrics.set_queued_commands(self.commands.len());
         self.liveness.tick(Instant::now());

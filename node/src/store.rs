@@ -220,6 +220,11 @@ impl Store {
         replacing::incoming_files(&self.directory)
     }
 
+    /// Throws away what is in [`Store::incoming`].
+    pub fn discard_incoming(&self) -> io::Result<()> {
+        replacing::discard(&self.directory)
+    }
+
     /// All files of a snapshot are in [`Store::incoming`], verified and synced: the next
     /// [`Store::open`] puts them in place of this store.
     pub fn mark_incoming_complete(&self) -> io::Result<()> {

@@ -43,6 +43,17 @@ impl Driver {
         }
     }
 
+    /// In sync after all: what was copied so far is of no use.
+    pub(super) fn discard_copy(&mut self) {
+        self.copying = None;
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.discard_incoming() {
+                tracing::warn!(%error, "a copied snapshot stays until it is needed");
+            }
+        });
+    }
+
     /// Copy a snapshot, unless one of this leader is being copied already.
     pub(super) fn fetch_snapshot(&mut self, replica: ReplicaId, pod: String) {
         let under_way =

@@ -49,21 +49,30 @@ pub struct SnapshotFile {
 }
 
 struct Opened {
-    files: Arc<Vec<SnapshotFile>>,
+    files: Files,
     /// It contains everything up to here, so the log is needed from here on.
     applied: Index,
     used: Instant,
+}
+
+enum Files {
+    /// They are being linked and hashed.
+    Making,
+    Ready(Arc<Vec<SnapshotFile>>),
+    /// They were read and are gone; the log is kept until the reader had time to join.
+    Closed,
 }
 
 /// All of them. Shared between the links and the driver.
 pub struct Outgoing {
     store: Arc<Store>,
     opened: Mutex<HashMap<Name, Opened>>,
+    /// For each file that is read.
     bytes_per_second: u64,
 }
 
 impl Outgoing {
-    /// None yet. Together they are read at no more than `bytes_per_second`.
+    /// None yet. Each file is read at no more than `bytes_per_second`.
     pub fn new(store: Arc<Store>, bytes_per_second: u64) -> Self {
         Self {
             store,
@@ -85,31 +94,14 @@ impl Outgoing {
         {
             return Ok((name, files));
         }
-        let applied = self.store.applied().index;
-        {
-            let mut opened = self.lock();
-            if opened.len() >= MOST {
-                return Err(SnapshotError::TooMany);
-            }
-            // From now on the log is kept, also while the files are hashed.
-            let files = Arc::new(Vec::new());
-            let used = Instant::now();
-            opened.insert(
-                fresh,
-                Opened {
-                    files,
-                    applied,
-                    used,
-                },
-            );
-        }
+        self.reserve(fresh)?;
         let made = self.make(fresh);
         let mut opened = self.lock();
         match made {
             Ok(files) => {
                 let files = Arc::new(files);
                 if let Some(snapshot) = opened.get_mut(&fresh) {
-                    snapshot.files = Arc::clone(&files);
+                    snapshot.files = Files::Ready(Arc::clone(&files));
                     snapshot.used = Instant::now();
                 }
                 Ok((fresh, files))
@@ -121,6 +113,23 @@ impl Outgoing {
                 Err(error)
             }
         }
+    }
+
+    /// From now on the log is kept, also while the files are made.
+    fn reserve(&self, name: Name) -> Result<(), SnapshotError> {
+        let mut opened = self.lock();
+        let held = opened.values();
+        let held = held.filter(|snapshot| !matches!(snapshot.files, Files::Closed));
+        if held.count() >= MOST {
+            return Err(SnapshotError::TooMany);
+        }
+        let snapshot = Opened {
+            files: Files::Making,
+            applied: self.store.applied().index,
+            used: Instant::now(),
+        };
+        opened.insert(name, snapshot);
+        Ok(())
     }
 
     fn make(&self, name: Name) -> Result<Vec<SnapshotFile>, SnapshotError> {
@@ -184,9 +193,11 @@ impl Outgoing {
     /// Its files are not needed any more. The log is kept a while longer: its reader has to start
     /// and to find the leader first.
     pub fn close(&self, name: Name) {
-        if self.touch(name).is_ok() {
-            self.remove_files(name);
+        if let Some(snapshot) = self.lock().get_mut(&name) {
+            snapshot.files = Files::Closed;
+            snapshot.used = Instant::now();
         }
+        self.remove_files(name);
     }
 
     /// The log is needed from here on, by those who read snapshots or have just done so.
@@ -198,14 +209,20 @@ impl Outgoing {
     fn touch(&self, name: Name) -> Result<Arc<Vec<SnapshotFile>>, SnapshotError> {
         let mut opened = self.lock();
         let snapshot = opened.get_mut(&name).ok_or(SnapshotError::Unknown)?;
+        let Files::Ready(files) = &snapshot.files else {
+            return Err(SnapshotError::Unknown);
+        };
         snapshot.used = Instant::now();
-        Ok(Arc::clone(&snapshot.files))
+        Ok(Arc::clone(files))
     }
 
     fn expire(&self, now: Instant) {
         let gone: Vec<Name> = self
             .lock()
-            .extract_if(|_, opened| now.saturating_duration_since(opened.used) > KEPT_UNREAD)
+            .extract_if(|_, opened| {
+                let unread = now.saturating_duration_since(opened.used);
+                unread > KEPT_UNREAD && !matches!(opened.files, Files::Making)
+            })
             .map(|(name, _)| name)
             .collect();
         for name in gone {
@@ -228,5 +245,100 @@ impl Outgoing {
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Opened>> {
         // Whole after every statement: a panic elsewhere leaves nothing half done.
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use percolate_core::identity::ReplicaId;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const FAST: u64 = 1 << 40;
+    const FIRST: Name = [1; 16];
+    const SECOND: Name = [2; 16];
+    const THIRD: Name = [3; 16];
+
+    fn outgoing() -> (TempDir, Outgoing) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), ReplicaId(1)).expect("a store");
+        (directory, Outgoing::new(Arc::new(store), FAST))
+    }
+
+    fn content(
+        outgoing: &Outgoing,
+        name: Name,
+        file: &str,
+        offset: u64,
+    ) -> Result<Vec<u8>, SnapshotError> {
+        let mut all = Vec::new();
+        outgoing.read(name, file, offset, |chunk| {
+            all.extend(chunk);
+            true
+        })?;
+        Ok(all)
+    }
+
+    #[test]
+    fn every_file_reads_as_its_manifest_says_from_any_offset() {
+        let (_directory, outgoing) = outgoing();
+        let (name, files) = outgoing.open(None, FIRST).expect("a snapshot");
+        assert_eq!(name, FIRST);
+        assert!(files.iter().any(|file| file.name == "CURRENT"));
+        for file in files.iter() {
+            let whole = content(&outgoing, name, &file.name, 0).expect("readable");
+            assert_eq!(whole.len() as u64, file.bytes, "{}", file.name);
+            assert_eq!(*blake3::hash(&whole).as_bytes(), file.hash, "{}", file.name);
+            let half = file.bytes / 2;
+            let rest = content(&outgoing, name, &file.name, half).expect("readable");
+            assert_eq!(rest, whole[usize::try_from(half).expect("small")..]);
+        }
+    }
+
+    #[test]
+    fn nothing_but_files_of_the_manifest_is_read() {
+        let (_directory, outgoing) = outgoing();
+        let (name, _) = outgoing.open(None, FIRST).expect("a snapshot");
+        for file in ["../../store/CURRENT", "/etc/hostname", "", "."] {
+            let refused = content(&outgoing, name, file, 0);
+            assert!(matches!(refused, Err(SnapshotError::Unknown)), "{file:?}");
+        }
+        let unknown = content(&outgoing, SECOND, "CURRENT", 0);
+        assert!(matches!(unknown, Err(SnapshotError::Unknown)));
+    }
+
+    #[test]
+    fn one_that_is_there_is_gone_on_with_and_one_that_was_closed_is_made_anew() {
+        let (_directory, outgoing) = outgoing();
+        outgoing.open(None, FIRST).expect("a snapshot");
+        let (again, _) = outgoing.open(Some(FIRST), SECOND).expect("the same");
+        assert_eq!(again, FIRST);
+        outgoing.close(FIRST);
+        assert!(!outgoing.path(FIRST).exists(), "its files are gone");
+        let (other, _) = outgoing.open(Some(FIRST), SECOND).expect("another");
+        assert_eq!(other, SECOND);
+    }
+
+    #[test]
+    fn a_third_reader_waits_until_one_is_done() {
+        let (_directory, outgoing) = outgoing();
+        outgoing.open(None, FIRST).expect("a snapshot");
+        outgoing.open(None, SECOND).expect("a snapshot");
+        let third = outgoing.open(None, THIRD);
+        assert!(matches!(third, Err(SnapshotError::TooMany)));
+        outgoing.close(FIRST);
+        outgoing.open(None, THIRD).expect("there is room again");
+    }
+
+    #[test]
+    fn the_log_is_kept_until_a_reader_had_time_to_join() {
+        let (_directory, outgoing) = outgoing();
+        assert_eq!(outgoing.pinned(), None);
+        outgoing.open(None, FIRST).expect("a snapshot");
+        outgoing.close(FIRST);
+        assert_eq!(outgoing.pinned(), Some(0));
+        outgoing.expire(Instant::now() + 2 * KEPT_UNREAD);
+        assert_eq!(outgoing.pinned(), None);
     }
 }

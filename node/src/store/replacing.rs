@@ -51,6 +51,11 @@ pub(super) fn mark_complete(directory: &Path) -> io::Result<()> {
     sync(&incoming)
 }
 
+/// Throw away what was copied: it is not needed any more.
+pub(super) fn discard(directory: &Path) -> io::Result<()> {
+    remove(&directory.join(INCOMING))
+}
+
 /// Finish what an earlier process began, and clear away what it left.
 pub(super) fn settle(directory: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Replace {
