@@ -110,16 +110,17 @@ pub async fn fetch(
     tracing::info!(from = %source.pod, files = manifest.files.len(), bytes, "copying a snapshot");
     metrics.snapshot_begins(bytes);
     let began = Instant::now();
-    let copy = stream::iter(&manifest.files)
-        .map(|file| {
-            copy(
-                client.clone(),
-                &manifest.snapshot,
-                file,
-                &directory,
-                &metrics,
-            )
-        })
+    let copies = manifest.files.into_iter().map(|file| {
+        let (client, snapshot) = (client.clone(), manifest.snapshot.clone());
+        copy(
+            client,
+            snapshot,
+            file,
+            directory.clone(),
+            Arc::clone(&metrics),
+        )
+    });
+    let copy = stream::iter(copies)
         .buffer_unordered(PARALLEL)
         .try_collect::<()>();
     tokio::select! {
