@@ -13,6 +13,7 @@
 //! `spawn_blocking`.
 
 pub mod api;
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod demo;
