@@ -60,11 +60,19 @@ pub struct Options {
     pub write: Option<PathBuf>,
 }
 
-/// Measures everything and writes the report; the table.
+/// What a run found.
+pub struct Found {
+    /// The report, Markdown.
+    pub table: String,
+    /// What could not be measured, and why.
+    pub problems: Vec<String>,
+}
+
+/// Measures everything and writes the report.
 ///
 /// # Errors
-/// When something could not be measured, after the rest was, or when the run was interrupted.
-pub async fn run(options: &Options) -> Result<String> {
+/// When the run was interrupted, or its report cannot be written.
+pub async fn run(options: &Options) -> Result<Found> {
     let mut terminate = signal(SignalKind::terminate())?;
     let report = tokio::select! {
         report = measure_all(options) => report?,
@@ -75,11 +83,10 @@ pub async fn run(options: &Options) -> Result<String> {
     if let Some(folder) = &options.write {
         write(&report, &table, folder)?;
     }
-    let problems = report.problems();
-    if !problems.is_empty() {
-        bail!("not everything could be measured: {}", problems.join("; "));
-    }
-    Ok(table)
+    Ok(Found {
+        table,
+        problems: report.problems(),
+    })
 }
 
 async fn measure_all(options: &Options) -> Result<Report> {

@@ -129,10 +129,15 @@ fn run_bench(arguments: BenchArguments) -> Result<()> {
         directory: arguments.directory,
         write: arguments.write,
     };
-    let table = tokio::runtime::Runtime::new()
+    let found = tokio::runtime::Runtime::new()
         .context("cannot start the runtime")?
         .block_on(bench::run(&options))?;
-    print(&table)
+    print(&found.table)?;
+    if !found.problems.is_empty() {
+        let problems = found.problems.join("; ");
+        bail!("not everything could be measured: {problems}");
+    }
+    Ok(())
 }
 
 fn setup() -> Result<()> {

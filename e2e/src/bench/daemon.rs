@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use tokio::time::timeout;
 
 use super::place::Place;
 use crate::command::SYSTEM_PATH;
@@ -15,6 +16,8 @@ use crate::progress::say;
 /// How long a peer may take until it serves: two busy cores need their time.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
+/// How long one question may take: a peer that starts may swallow it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ticks per second in `/proc/<pid>/stat`: fixed in Linux's interface with programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Lines of a log that are shown when a peer fails.
@@ -96,7 +99,7 @@ pub(super) async fn until<F: Future<Output = bool>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<()> {
     let begun = Instant::now();
-    while !ask().await {
+    while !timeout(ANSWER_TIMEOUT, ask()).await.unwrap_or(false) {
         let ended = daemons.iter_mut().find_map(Daemon::name_if_ended);
         let problem = match ended {
             Some(name) => format!("{what}: not so, because {name} ended"),

@@ -7,6 +7,8 @@ use super::report::{Report, Row, Subject};
 
 /// What repeats the run.
 const COMMAND: &str = "make bench";
+/// More than this before the run is somebody else's work.
+const QUIET_LOAD: f64 = 1.0;
 
 /// The whole document.
 pub(super) fn document(report: &Report) -> String {
@@ -44,6 +46,12 @@ fn machine(report: &Report, text: &mut String) {
         machine.file_system,
         machine.load_before,
     );
+    if machine.load_before > QUIET_LOAD {
+        text.push_str(
+            "**Other work disturbed this run**: its rates are too low and its latencies too high, \
+             and not by the same factor for everybody.\n\n",
+        );
+    }
 }
 
 fn figures(report: &Report, text: &mut String) {
@@ -182,6 +190,14 @@ mod tests {
         for row in rows {
             assert_eq!(row.matches('|').count(), 13, "{row}");
         }
+    }
+
+    #[test]
+    fn a_disturbed_run_says_so() {
+        let mut report = report();
+        assert!(!document(&report).contains("disturbed"));
+        report.machine.load_before = 4.0;
+        assert!(document(&report).contains("disturbed"));
     }
 
     #[test]
