@@ -119,11 +119,11 @@ fn is_wanted(subject: Subject, only: &[String]) -> bool {
 }
 
 /// One subject from nothing to its row; nothing of it is left.
-async fn measure(subject: Subject, parent: &Path, pace: Pace) -> Row {
+async fn measure(subject: Subject, parent: &Path, duration: Pace) -> Row {
     say(&format!("  {} ...", subject.name()));
     // Boxed: each peer's future is large, and only one of them is needed.
     let figures = match Place::below(parent) {
-        Ok(place) => Box::pin(figures(subject, place, pace)).await,
+        Ok(place) => Box::pin(figures(subject, place, duration)).await,
         Err(error) => Err(error),
     };
     match figures {
@@ -144,51 +144,66 @@ async fn measure(subject: Subject, parent: &Path, pace: Pace) -> Row {
 
 type Figures = (Option<Measured>, Measured);
 
-async fn figures(subject: Subject, place: Place, pace: Pace) -> Result<Figures> {
+async fn figures(subject: Subject, place: Place, duration: Pace) -> Result<Figures> {
     match subject {
         Subject::Percolate => {
             let peer = percolate::Percolate::start(place).await?;
-            let figures = both(peer.daemons(), pace, async |name| peer.connect(name).await).await?;
+            let figures = both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await?;
             peer.check().map(|()| figures)
         }
         Subject::PercolateBatches => {
             let peer = percolate::Percolate::start(place).await?;
             let connect = async |name| peer.connect_for_batches(name).await;
-            let figures = both(peer.daemons(), pace, connect).await?;
+            let figures = both(peer.daemons(), duration, connect).await?;
             peer.check().map(|()| figures)
         }
         Subject::Etcd => {
             let peer = etcd::Etcd::start(place).await?;
-            both(peer.daemons(), pace, async |name| peer.connect(name).await).await
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
         }
         Subject::JetStream => {
             let peer = nats::Nats::start(place).await?;
-            both(peer.daemons(), pace, async |name| peer.connect(name).await).await
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
         }
         Subject::Redis => {
             let peer = redis::Redis::start(place).await?;
-            both(peer.daemons(), pace, async |name| peer.connect(name).await).await
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
         }
         Subject::Rqlite => {
             let peer = rqlite::Rqlite::start(place).await?;
-            both(peer.daemons(), pace, async |name| peer.connect(name).await).await
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
         }
         Subject::RocksDb => {
-            let many = floor::rocksdb(&place, pace, CLIENTS)?;
-            Ok((Some(many), floor::rocksdb(&place, pace, 1)?))
+            let many = floor::rocksdb(&place, duration, CLIENTS)?;
+            Ok((Some(many), floor::rocksdb(&place, duration, 1)?))
         }
         Subject::Device => {
-            let many = floor::device(&place, pace, FILES)?;
-            Ok((Some(many), floor::device(&place, pace, 1)?))
+            let many = floor::device(&place, duration, FILES)?;
+            Ok((Some(many), floor::device(&place, duration, 1)?))
         }
-        Subject::RoundTrip => Ok((None, floor::round_trip(pace).await?)),
+        Subject::RoundTrip => Ok((None, floor::round_trip(duration).await?)),
     }
 }
 
 /// With many clients, then with one.
 async fn both<W: Writer>(
     servers: &[Daemon],
-    pace: Pace,
+    duration: Pace,
     connect: impl AsyncFn(String) -> Result<W>,
 ) -> Result<Figures> {
     let mut writers = Vec::new();
@@ -196,8 +211,9 @@ async fn both<W: Writer>(
         writers.push(connect(format!("many-{number:02}")).await?);
     }
     let measured = async {
-        let many = closed_loop::run(writers, pace, servers).await?;
-        let one = closed_loop::run(vec![connect("one".to_owned()).await?], pace, servers).await?;
+        let many = closed_loop::run(writers, duration, servers).await?;
+        let one =
+            closed_loop::run(vec![connect("one".to_owned()).await?], duration, servers).await?;
         anyhow::Ok((Some(many), one))
     };
     let measured = measured.await;

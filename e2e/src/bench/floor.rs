@@ -24,7 +24,7 @@ const APPEND_BYTES: usize = 4096;
 const PANICKED: &str = "the thread that writes panicked";
 
 /// `RocksDB` alone: what `clients` hand over is merged into batches, each synced.
-pub(super) fn rocksdb(place: &Place, pace: Pace, clients: usize) -> Result<Measured> {
+pub(super) fn rocksdb(place: &Place, duration: Pace, clients: usize) -> Result<Measured> {
     let directory = place.directory().join(format!("rocksdb-{clients}"));
     let answer = command::run(
         Command::new(target::program("examples/floor")?)
@@ -32,20 +32,20 @@ pub(super) fn rocksdb(place: &Place, pace: Pace, clients: usize) -> Result<Measu
             .args([
                 clients.to_string(),
                 VALUE_BYTES.to_string(),
-                pace.warm_up_seconds.to_string(),
-                pace.measured_seconds.to_string(),
+                duration.warm_up_seconds.to_string(),
+                duration.measured_seconds.to_string(),
             ]),
     )?;
     serde_json::from_str(&answer).context("the floor's answer cannot be read")
 }
 
 /// The bare disk: `files` at a time are appended to and synced.
-pub(super) fn device(place: &Place, pace: Pace, files: usize) -> Result<Measured> {
+pub(super) fn device(place: &Place, duration: Pace, files: usize) -> Result<Measured> {
     let times = thread::scope(|scope| {
         let threads: Vec<_> = (0..files)
             .map(|number| {
                 let path = place.directory().join(format!("append-{files}-{number}"));
-                scope.spawn(move || append(&path, pace))
+                scope.spawn(move || append(&path, duration))
             })
             .collect();
         let mut all = closed_loop::histogram()?;
@@ -56,15 +56,15 @@ pub(super) fn device(place: &Place, pace: Pace, files: usize) -> Result<Measured
         }
         anyhow::Ok(all)
     })?;
-    let seconds = as_float(pace.measured_seconds);
+    let seconds = as_float(duration.measured_seconds);
     Ok(Measured::of(&times, files, 1, seconds, None))
 }
 
-fn append(path: &Path, pace: Pace) -> Result<Histogram<u64>> {
+fn append(path: &Path, duration: Pace) -> Result<Histogram<u64>> {
     let mut file = File::create(path).context("cannot create a file to append to")?;
     let page = [b'x'; APPEND_BYTES];
-    let begin = Instant::now() + Duration::from_secs(pace.warm_up_seconds);
-    let end = begin + Duration::from_secs(pace.measured_seconds);
+    let begin = Instant::now() + Duration::from_secs(duration.warm_up_seconds);
+    let end = begin + Duration::from_secs(duration.measured_seconds);
     let mut times = closed_loop::histogram()?;
     let mut sent = Instant::now();
     while sent < end {

@@ -31,10 +31,10 @@ impl Nats {
         let clients: [u16; SERVERS] = free_ports()?;
         let routes: [u16; SERVERS] = free_ports()?;
         let mut servers = Vec::new();
-        for number in 0..SERVERS {
+        for (number, client) in clients.iter().enumerate() {
             let name = format!("server{number}");
             let store = place.directory().join(&name).display().to_string();
-            let text = configuration(&name, clients[number], &routes, number, &store);
+            let text = configuration(&name, *client, &routes, number, &store);
             let file = place.write(&format!("{name}.conf"), &text)?;
             let arguments = ["-c".to_owned(), file.display().to_string()];
             servers.push(Daemon::start(&place, &name, &program, arguments)?);

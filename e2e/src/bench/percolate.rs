@@ -180,10 +180,11 @@ impl Writer for Batches {
 }
 
 fn write_pod_files(place: &Place, authority: &Authority) -> Result<()> {
-    let hosts: String = (0..REPLICAS)
-        .map(|ordinal| format!("{} {}.{DOMAIN}\n", address(ordinal), pod(ordinal)))
-        .collect();
-    place.write("hosts", &format!("127.0.0.1 localhost\n{hosts}"))?;
+    let lines = (0..REPLICAS)
+        .map(|ordinal| format!("{} {}.{DOMAIN}", address(ordinal), pod(ordinal)))
+        .chain(["127.0.0.1 localhost\n".to_owned()]);
+    let hosts: Vec<String> = lines.collect();
+    place.write("hosts", &hosts.join("\n"))?;
     place.create("service-account")?;
     for (name, content) in [
         ("token", register::TOKEN),
