@@ -3,6 +3,7 @@
 # make e2e     every story, on the real cluster
 # make check   format, lints, dependencies, spelling, house rules, CRDs and chart up to date; never writes
 # make fix     what of that can be mended by machine
+# make bench   Percolate beside etcd, JetStream, Redis and rqlite: figures and plots in docs/benchmarks (SECONDS_EACH=10)
 # make samples the README's samples of output, from the last run of the stories
 # make image   the images of node and operator
 # make clean-cluster   removes the local cluster
@@ -30,6 +31,9 @@ API := story_bad_manifests
 # The stories that every change must pass.
 CORE := story_lifecycle story_write_path story_failover story_scaling story_rolling_update story_volume_lost story_deletion
 
+# How long each database is measured, with many clients and with one.
+SECONDS_EACH ?= 10
+
 # Always the whole workspace: another selection of packages would resolve other features and compile again.
 BUILD := cargo build --workspace --all-targets --locked
 TEST := cargo test --workspace --locked
@@ -37,7 +41,7 @@ tests = $(addprefix --test ,$(1))
 # One cluster, one story at a time: $(call serially,LABEL,TESTS)
 serially = @$(STAGE) "$(1)" $(TEST) --no-fail-fast $(call tests,$(2)) -- --test-threads=1 --nocapture
 
-.PHONY: help demo test e2e check fix samples image setup build unit cluster api stories clean-cluster
+.PHONY: help demo test e2e bench check fix samples image setup build unit cluster api stories clean-cluster
 .PHONY: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
 
 help:
@@ -52,6 +56,10 @@ test: setup check build unit cluster api stories
 
 e2e: setup build cluster
 	$(call serially,every story on the real cluster,$(STORIES))
+
+# Outside of `make test`: figures are for people to judge, on a machine that does nothing else.
+bench: setup build
+	@$(STAGE) "bench: Percolate and its peers, side by side" $(E2E) bench --seconds $(SECONDS_EACH) --write docs/benchmarks
 
 setup:
 	@$(STAGE) "setup: Rust, Go, Debian packages" scripts/setup

@@ -6,6 +6,7 @@
 //! image (Debian packages)     ─┼─► cluster::Cluster ─► install::Installation ─► tenant::Tenant ─► stories
 //! prerequisites (apt-get)     ─┘      faults, audit         chart, kubectl       watched, scaled   demo
 //!                                                        api ─► load ─► history, gaps
+//! programs, prerequisites ─► bench: Percolate and its peers, without a cluster
 //! ```
 //!
 //! What is done to machines (`cluster`, `image`, `programs`) is blocking: it starts processes and waits
@@ -13,6 +14,7 @@
 //! `spawn_blocking`.
 
 pub mod api;
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod demo;

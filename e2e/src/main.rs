@@ -1,15 +1,15 @@
-//! `percolate-e2e`: brings up a local Kubernetes, makes images, loads them, plays the demo.
+//! `percolate-e2e`: brings up a local Kubernetes, makes images, loads them, plays the demo, measures.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use percolate_e2e::cluster::{Cluster, existing_kubeconfig};
 use percolate_e2e::programs::{Addons, Kubernetes, helm};
 use percolate_e2e::progress::say;
-use percolate_e2e::{demo, image, prerequisites};
+use percolate_e2e::{bench, demo, image, prerequisites};
 
 /// A real Kubernetes on this machine, images for it, and the demonstration.
 #[derive(Parser)]
@@ -34,6 +34,27 @@ enum Action {
         /// Folder of documents to import; default: the repository's Markdown
         folder: Option<PathBuf>,
     },
+    /// Percolate and its peers, side by side: durable writes per second and how long each takes
+    Bench(BenchArguments),
+}
+
+#[derive(Args)]
+struct BenchArguments {
+    /// Seconds that are measured, per peer and number of clients
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Seconds of writing before that
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=600))]
+    warm_up: u64,
+    /// Only what has one of these words in its name, for instance: redis,floor
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where data are written while it runs; the disk below it is what is measured
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Folder for the table, plots and raw results
+    #[arg(long)]
+    write: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -89,6 +110,7 @@ fn run(action: Action) -> Result<()> {
         Action::Demo { folder } => tokio::runtime::Runtime::new()
             .context("cannot start the runtime")?
             .block_on(demo::run_demo(folder.as_deref())),
+        Action::Bench(arguments) => run_bench(arguments),
         Action::Image(ImageAction::Build { no_compile }) => {
             let images = image::build(!no_compile)?;
             print(&format!(
@@ -97,6 +119,25 @@ fn run(action: Action) -> Result<()> {
             ))
         }
     }
+}
+
+fn run_bench(arguments: BenchArguments) -> Result<()> {
+    let options = bench::Options {
+        seconds: arguments.seconds,
+        warm_up: arguments.warm_up,
+        only: arguments.only,
+        directory: arguments.directory,
+        write: arguments.write,
+    };
+    let found = tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")?
+        .block_on(bench::run(&options))?;
+    print(&found.table)?;
+    if !found.problems.is_empty() {
+        let problems = found.problems.join("; ");
+        bail!("not everything could be measured: {problems}");
+    }
+    Ok(())
 }
 
 fn setup() -> Result<()> {

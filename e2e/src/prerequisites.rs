@@ -2,9 +2,9 @@
 //! Debian has it. What is missing is said in one sentence, with the way around it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::cgroup;
 use crate::command::{SYSTEM_PATH, run, system};
@@ -29,6 +29,25 @@ pub fn ensure() -> Result<()> {
     check_machine()?;
     check_go()?;
     install(&missing_packages())
+}
+
+/// The program of Redis, installed if it is missing. Debian's package `redis-server` would only add
+/// a link to it and a service that nobody asked for.
+pub fn redis() -> Result<PathBuf> {
+    const PROGRAM: &str = "redis-check-rdb";
+    if !is_present(PROGRAM) {
+        if !rustix::process::geteuid().is_root() {
+            bail!("Redis is missing: run 'sudo apt-get install redis-tools'");
+        }
+        install(&["redis-tools"])?;
+    }
+    let found = SYSTEM_PATH
+        .split(':')
+        .map(|directory| Path::new(directory).join(PROGRAM));
+    found
+        .into_iter()
+        .find(|path| path.exists())
+        .context("the package redis-tools brought no redis-check-rdb")
 }
 
 fn check_machine() -> Result<()> {

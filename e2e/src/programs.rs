@@ -1,7 +1,8 @@
 //! Programs that are built from Go modules, once, into a directory that outlives checkouts.
 //!
-//! Each module under `e2e/cluster/` pins one project by `go.mod` and `go.sum`; its directory in the
-//! cache carries a hash of both and of the build flags, so that a changed version is a new directory.
+//! Each module under `e2e/cluster/` and `e2e/bench/` pins one project by `go.mod` and `go.sum`; its
+//! directory in the cache carries a hash of both and of the build flags, so that a changed version is
+//! a new directory.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -28,15 +29,25 @@ const HASH_DIGITS: usize = 12;
 /// A Go module whose `tool` entries are built.
 #[derive(Debug, Clone, Copy)]
 struct Module {
-    /// Its directory below `e2e/cluster/`.
+    /// The folder of the repository that its directory lies in.
+    folder: &'static str,
+    /// Its directory there.
     name: &'static str,
     /// What the first build costs, for the person who waits.
     first_build: &'static str,
     /// Without its version flags Kubernetes calls itself v0.0.0-master and clients cannot read that.
     linker_flags: &'static str,
+    /// Whether a part of it is written in C.
+    has_c: bool,
 }
 
+/// What the cluster runs.
+const CLUSTER: &str = "e2e/cluster";
+/// What the benchmark measures beside Percolate.
+const BENCH: &str = "e2e/bench";
+
 const KUBERNETES: Module = Module {
+    folder: CLUSTER,
     name: "kubernetes",
     first_build: "about 8 min on 2 cores",
     linker_flags: "-s -w \
@@ -45,21 +56,49 @@ const KUBERNETES: Module = Module {
         -X k8s.io/component-base/version.gitMinor=37 \
         -X k8s.io/component-base/version.gitCommit=unknown \
         -X k8s.io/component-base/version.gitTreeState=clean",
+    has_c: false,
 };
 const COREDNS: Module = Module {
+    folder: CLUSTER,
     name: "coredns",
     first_build: "about 2 min on 2 cores",
     linker_flags: "-s -w",
+    has_c: false,
 };
 const LOCAL_PATH_PROVISIONER: Module = Module {
+    folder: CLUSTER,
     name: "local-path-provisioner",
     first_build: "about 1 min on 2 cores",
     linker_flags: "-s -w",
+    has_c: false,
 };
 const HELM: Module = Module {
+    folder: CLUSTER,
     name: "helm",
     first_build: "about 1 min on 2 cores",
     linker_flags: "-s -w",
+    has_c: false,
+};
+const ETCD: Module = Module {
+    folder: BENCH,
+    name: "etcd",
+    first_build: "about half a minute on 2 cores",
+    linker_flags: "-s -w",
+    has_c: false,
+};
+const NATS: Module = Module {
+    folder: BENCH,
+    name: "nats",
+    first_build: "about half a minute on 2 cores",
+    linker_flags: "-s -w",
+    has_c: false,
+};
+const RQLITE: Module = Module {
+    folder: BENCH,
+    name: "rqlite",
+    first_build: "about 2 min on 2 cores",
+    linker_flags: "-s -w",
+    has_c: true,
 };
 
 /// The programs of Kubernetes.
@@ -125,6 +164,22 @@ pub fn helm() -> Result<PathBuf> {
     }
 }
 
+/// The etcd that is measured; not the cluster's, which is Debian's.
+pub fn etcd() -> Result<PathBuf> {
+    // Go names a program after the last part of its module's path that is no version.
+    Ok(built(ETCD)?.join("server"))
+}
+
+/// The server of NATS, with its `JetStream`.
+pub fn nats() -> Result<PathBuf> {
+    Ok(built(NATS)?.join("nats-server"))
+}
+
+/// rqlite's server.
+pub fn rqlite() -> Result<PathBuf> {
+    Ok(built(RQLITE)?.join("rqlited"))
+}
+
 /// The directory with the module's programs.
 fn built(module: Module) -> Result<PathBuf> {
     let sources = sources(module)?;
@@ -139,7 +194,7 @@ fn built(module: Module) -> Result<PathBuf> {
 }
 
 fn sources(module: Module) -> Result<PathBuf> {
-    Ok(repository::root()?.join("e2e/cluster").join(module.name))
+    Ok(repository::root()?.join(module.folder).join(module.name))
 }
 
 fn hash(module: Module, sources: &Path) -> Result<String> {
@@ -173,7 +228,7 @@ fn build(module: Module, sources: &Path, directory: &Path) -> Result<()> {
         ])
         .arg(partial.join(""))
         .arg("tool")
-        .env("CGO_ENABLED", "0")
+        .env("CGO_ENABLED", if module.has_c { "1" } else { "0" })
         .current_dir(sources)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

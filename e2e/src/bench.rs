@@ -1,0 +1,291 @@
+//! `percolate-e2e bench`: Percolate and its peers, side by side, in one run on one machine.
+//!
+//! ```text
+//! for each subject: Place ─► start ─► closed_loop::run with 64 clients, then with 1 ─► Row ─► stopped, removed
+//! machine, rows ─► Report ─► table (Markdown), plot (SVG), results.json
+//! ```
+//! Every peer is real and started here, on loopback, below one directory; only one runs at a time.
+//! A peer that cannot be measured is said in the table, and the run fails after all others are done.
+//! What this does not do: judge Percolate by a bound in a test. Times depend on the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::closed_loop::{Measured, Pace, Writer};
+use self::daemon::Daemon;
+use self::machine::Machine;
+use self::place::Place;
+use self::report::{Report, Row, Subject};
+use crate::cluster::layout::cache;
+use crate::progress::say;
+
+mod authority;
+mod closed_loop;
+mod daemon;
+mod etcd;
+mod floor;
+mod http;
+mod machine;
+mod nats;
+mod percolate;
+mod place;
+mod plot;
+mod redis;
+mod register;
+mod report;
+mod rqlite;
+mod table;
+mod target;
+
+/// As many as make a group commit worth its name, and few enough to share two cores with servers.
+const CLIENTS: usize = 64;
+/// Files that are synced at a time where clients have no meaning: two replicas on one disk.
+const FILES: usize = 2;
+
+/// What to measure, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Seconds that are measured, per subject and number of clients.
+    pub seconds: u64,
+    /// Seconds of writing before that.
+    pub warm_up: u64,
+    /// Only those whose name contains one of these words, whatever the case; all if there is none.
+    pub only: Vec<String>,
+    /// Where the peers' data lie; in the cache by default. Decides on the disk that is measured.
+    pub directory: Option<PathBuf>,
+    /// Folder for table, plots and raw results.
+    pub write: Option<PathBuf>,
+}
+
+/// What a run found.
+pub struct Found {
+    /// The report, Markdown.
+    pub table: String,
+    /// What could not be measured, and why.
+    pub problems: Vec<String>,
+}
+
+/// Measures everything and writes the report.
+///
+/// # Errors
+/// When the run was interrupted, or its report cannot be written.
+pub async fn run(options: &Options) -> Result<Found> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let report = tokio::select! {
+        report = measure_all(options) => report?,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("told to stop"),
+    };
+    let table = table::document(&report);
+    if let Some(folder) = &options.write {
+        write(&report, &table, folder)?;
+    }
+    Ok(Found {
+        table,
+        problems: report.problems(),
+    })
+}
+
+async fn measure_all(options: &Options) -> Result<Report> {
+    let parent = match &options.directory {
+        Some(directory) => directory.clone(),
+        None => cache()?,
+    };
+    fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let mut report = Report {
+        machine: Machine::here(&parent)?,
+        pace: Pace {
+            warm_up_seconds: options.warm_up,
+            measured_seconds: options.seconds,
+        },
+        rows: Vec::new(),
+    };
+    for subject in Subject::ALL {
+        if is_wanted(subject, &options.only) {
+            let row = measure(subject, &parent, report.pace).await;
+            announce(&row);
+            report.rows.push(row);
+        }
+    }
+    Ok(report)
+}
+
+fn is_wanted(subject: Subject, only: &[String]) -> bool {
+    let name = subject.name().to_lowercase();
+    only.is_empty() || only.iter().any(|word| name.contains(&word.to_lowercase()))
+}
+
+/// One subject from nothing to its row; nothing of it is left.
+async fn measure(subject: Subject, parent: &Path, duration: Pace) -> Row {
+    say(&format!("  {} ...", subject.name()));
+    // Boxed: each peer's future is large, and only one of them is needed.
+    let figures = match Place::below(parent) {
+        Ok(place) => Box::pin(figures(subject, place, duration)).await,
+        Err(error) => Err(error),
+    };
+    match figures {
+        Ok((many, one)) => Row {
+            subject,
+            many,
+            one: Some(one),
+            problem: None,
+        },
+        Err(error) => Row {
+            subject,
+            many: None,
+            one: None,
+            problem: Some(format!("{error:#}")),
+        },
+    }
+}
+
+type Figures = (Option<Measured>, Measured);
+
+async fn figures(subject: Subject, place: Place, duration: Pace) -> Result<Figures> {
+    match subject {
+        Subject::Percolate => {
+            let peer = percolate::Percolate::start(place).await?;
+            let figures = both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await?;
+            peer.check().map(|()| figures)
+        }
+        Subject::PercolateBatches => {
+            let peer = percolate::Percolate::start(place).await?;
+            let connect = async |name| peer.connect_for_batches(name).await;
+            let figures = both(peer.daemons(), duration, connect).await?;
+            peer.check().map(|()| figures)
+        }
+        Subject::Etcd => {
+            let peer = etcd::Etcd::start(place).await?;
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
+        }
+        Subject::JetStream => {
+            let peer = nats::Nats::start(place).await?;
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
+        }
+        Subject::Redis => {
+            let peer = redis::Redis::start(place).await?;
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
+        }
+        Subject::Rqlite => {
+            let peer = rqlite::Rqlite::start(place).await?;
+            both(peer.daemons(), duration, async |name| {
+                peer.connect(name).await
+            })
+            .await
+        }
+        Subject::RocksDb => {
+            let many = floor::rocksdb(&place, duration, CLIENTS)?;
+            Ok((Some(many), floor::rocksdb(&place, duration, 1)?))
+        }
+        Subject::Device => {
+            let many = floor::device(&place, duration, FILES)?;
+            Ok((Some(many), floor::device(&place, duration, 1)?))
+        }
+        Subject::RoundTrip => Ok((None, floor::round_trip(duration).await?)),
+    }
+}
+
+/// With many clients, then with one.
+async fn both<W: Writer>(
+    servers: &[Daemon],
+    duration: Pace,
+    connect: impl AsyncFn(String) -> Result<W>,
+) -> Result<Figures> {
+    let mut writers = Vec::new();
+    for number in 0..CLIENTS {
+        writers.push(connect(format!("many-{number:02}")).await?);
+    }
+    let measured = async {
+        let many = closed_loop::run(writers, duration, servers).await?;
+        let one =
+            closed_loop::run(vec![connect("one".to_owned()).await?], duration, servers).await?;
+        anyhow::Ok((Some(many), one))
+    };
+    let measured = measured.await;
+    if measured.is_err() {
+        servers.iter().for_each(Daemon::show_log);
+    }
+    measured
+}
+
+fn announce(row: &Row) {
+    let name = row.subject.name();
+    if let Some(problem) = &row.problem {
+        return say(&format!("  {name}: NOT MEASURED: {problem}"));
+    }
+    for measured in row.many.iter().chain(&row.one) {
+        say(&format!(
+            "  {name}: {} at a time: {}/s, p50 {}, p99 {}, p99.9 {}",
+            measured.clients,
+            table::thousands(measured.per_second),
+            table::time(measured.p50_micros),
+            table::time(measured.p99_micros),
+            table::time(measured.p999_micros),
+        ));
+    }
+}
+
+fn write(report: &Report, table: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let results = format!("{}\n", serde_json::to_string_pretty(report)?);
+    for (name, content) in [
+        ("README.md", table),
+        ("rates.svg", &plot::rates(report)),
+        ("latencies.svg", &plot::latencies(report)),
+        ("results.json", &results),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say(&format!("the report is in {}", folder.display()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_chosen_by_a_part_of_their_name() {
+        let only = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            Subject::ALL.map(|subject| is_wanted(subject, &words))
+        };
+        assert_eq!(only(&[]), [true; 9]);
+        let chosen = |words: &[&str]| only(words).into_iter().filter(|wanted| *wanted).count();
+        assert_eq!(chosen(&["REDIS"]), 1);
+        assert_eq!(chosen(&["percolate", "floor"]), 5);
+        assert_eq!(chosen(&["mongo"]), 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_cannot_start_is_a_row_with_the_reason() {
+        let nowhere = Path::new("/proc/no-such-place");
+        let pace = Pace {
+            warm_up_seconds: 0,
+            measured_seconds: 1,
+        };
+        let row = measure(Subject::Redis, nowhere, pace).await;
+        assert!(row.many.is_none() && row.one.is_none());
+        assert!(
+            row.problem
+                .expect("a reason")
+                .contains("/proc/no-such-place")
+        );
+    }
+}
