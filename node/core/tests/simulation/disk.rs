@@ -107,6 +107,11 @@ impl Disk {
         }
     }
 
+    /// Writes that are not synced yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(crate) fn synced_entry(&self, index: Index) -> Option<&SharedEntry> {
         self.synced
             .entries

@@ -27,8 +27,10 @@ impl World {
             {
                 return self.violate(format!("two values committed at {place}"));
             }
+            self.apply(index, &entry);
             if self.nodes[index].proposals.remove(&place).is_some() {
                 self.acknowledge(index, place, epoch, entry);
+                self.client_acknowledged(index, place);
             }
         }
         self.nodes[index].commit = commit;

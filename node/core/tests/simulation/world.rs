@@ -10,8 +10,15 @@ macro_rules! note {
     };
 }
 
+mod clients;
 mod faults;
+mod flapping;
+mod history;
 mod judge;
+mod linearizability;
+mod load;
+mod slow_disk;
+mod store;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -23,6 +30,9 @@ use percolate_core::replica::{
     ChangeOutcome, Config, Effect, Input, Message, Position, Replica, RequestId, Timing,
 };
 
+use self::clients::Clients;
+use self::flapping::Flapping;
+use self::slow_disk::SlowDisk;
 use self::trace::short;
 use crate::disk::Disk;
 
@@ -41,21 +51,29 @@ pub(crate) enum Scenario {
     ThreeReplicas,
     MinimumOfTwo,
     Handovers,
+    FlappingPair,
+    FlappingTrio,
+    SlowDisk,
+    StopInStall,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Undisturbed,
         Self::TwoReplicas,
         Self::ThreeReplicas,
         Self::MinimumOfTwo,
         Self::Handovers,
+        Self::FlappingPair,
+        Self::FlappingTrio,
+        Self::SlowDisk,
+        Self::StopInStall,
     ];
 
     fn replicas(self) -> usize {
         match self {
-            Self::Undisturbed | Self::TwoReplicas => 2,
-            Self::ThreeReplicas | Self::MinimumOfTwo | Self::Handovers => 3,
+            Self::Undisturbed | Self::TwoReplicas | Self::FlappingPair => 2,
+            _ => 3,
         }
     }
 
@@ -63,8 +81,12 @@ impl Scenario {
         if self == Self::MinimumOfTwo { 2 } else { 1 }
     }
 
+    /// Whether anything may happen to it; in the others one thing does, or nothing.
     fn is_disturbed(self) -> bool {
-        self != Self::Undisturbed
+        matches!(
+            self,
+            Self::TwoReplicas | Self::ThreeReplicas | Self::MinimumOfTwo | Self::Handovers
+        )
     }
 }
 
@@ -148,6 +170,9 @@ pub(crate) struct World {
     snapshots: u64,
     /// Processes that have handed over and are about to stop.
     stopping: Vec<usize>,
+    clients: Clients,
+    flapping: Option<Flapping>,
+    slow_disk: Option<SlowDisk>,
     violation: Option<String>,
     traced: bool,
     trace: Vec<String>,
@@ -173,6 +198,9 @@ impl World {
         }
         if world.violation.is_none() {
             world.judge_end();
+        }
+        if world.violation.is_none() {
+            world.judge_clients();
         }
         world
     }
@@ -205,6 +233,9 @@ impl World {
             handovers: BTreeMap::new(),
             snapshots: 0,
             stopping: Vec::new(),
+            clients: Clients::new(seed, scenario.replicas()),
+            flapping: Flapping::of(scenario, seed),
+            slow_disk: SlowDisk::of(scenario, seed),
             violation: None,
             traced: false,
             trace: Vec::new(),
@@ -249,7 +280,9 @@ impl World {
         }
         self.judge_handovers();
         self.resume_watches();
-        self.client();
+        self.load();
+        self.tick_clients();
+        self.strain();
         if self.register.bootstrap && self.register.register.is_some() {
             self.register.bootstrap = false;
             self.register.version += 1;
@@ -292,51 +325,7 @@ impl World {
         node.commit = node.disk.restored().applied;
         node.replica = Some(Replica::new(config, node.disk.restored(), now));
         note!(self, "start {}", self.nodes[index].pod);
-    }
-
-    fn client(&mut self) {
-        if !self.register.requests.is_empty() && self.now + QUIET >= DURATION {
-            self.register.requests.clear();
-            self.register.version += 1;
-            self.notify_watchers();
-        }
-        if self.scenario == Scenario::Undisturbed
-            && (self.now < 5_000 || self.now + QUIET > DURATION)
-        {
-            return;
-        }
-        for index in 0..self.nodes.len() {
-            let leads = self.nodes[index].position() == Some(Position::Leader);
-            if leads && self.dice.one_in(3) {
-                for _ in 0..=self.dice.below(4) {
-                    self.payloads += 1;
-                    self.next_request += 1;
-                    let payload = self.payloads.to_be_bytes().to_vec();
-                    let id = self.next_request;
-                    self.schedule(index, 0, Event::Input(Input::Propose { id, payload }));
-                }
-            }
-            if leads && self.dice.one_in(20) {
-                self.next_request += 1;
-                let id = self.next_request;
-                self.asked.insert(
-                    id,
-                    self.acknowledged.keys().next_back().copied().unwrap_or(0),
-                );
-                self.schedule(index, 0, Event::Input(Input::Confirm(id)));
-            }
-            if self.scenario == Scenario::Handovers
-                && self.nodes[index].replica.is_some()
-                && self.now + QUIET < DURATION
-                && self.dice.one_in(150)
-            {
-                self.next_request += 1;
-                let id = self.next_request;
-                let asked = (index, self.nodes[index].process, self.now);
-                self.handovers.insert(id, asked);
-                self.schedule(index, 0, Event::Input(Input::HandOver(id)));
-            }
-        }
+        self.restore_store(index);
     }
 
     fn deliver(&mut self, at: u64, index: usize, process: u64, event: Event) {
@@ -350,12 +339,12 @@ impl World {
             Event::Copied { from } => self.copied(index, process, from, at),
             Event::Synced => {
                 if self.nodes[index].process == process && self.nodes[index].replica.is_some() {
-                    let count = 1 + usize::try_from(self.dice.below(3)).expect("small");
+                    let count = self.writes_in_one_sync(index);
                     if let Some(ticket) = self.nodes[index].disk.sync(count) {
                         self.step(index, at, Input::Persisted(ticket));
                     }
                     if !self.nodes[index].disk.is_idle() {
-                        let delay = self.dice.below(30);
+                        let delay = self.sync_takes(index);
                         self.schedule(index, delay, Event::Synced);
                     }
                 }
@@ -409,7 +398,7 @@ impl World {
                 let idle = self.nodes[index].disk.is_idle();
                 self.nodes[index].disk.write(write);
                 if idle {
-                    let delay = self.dice.below(30);
+                    let delay = self.sync_takes(index);
                     self.schedule(index, delay, Event::Synced);
                 }
             }
@@ -460,20 +449,26 @@ impl World {
             }
             Effect::InstallSnapshot => self.install_snapshot(index),
             Effect::Commit(commit) => self.committed(index, commit),
-            Effect::Proposed { index: place, .. } => {
+            Effect::Proposed { id, index: place } => {
                 self.taken += 1;
+                self.client_proposed(index, id, place);
+                self.wait_begins(index, place);
                 if let Some(entry) = self.nodes[index].disk.entry(place) {
                     let payload = entry.payload.clone();
                     self.nodes[index].proposals.insert(place, payload);
                 }
             }
-            Effect::SteppedDown => self.nodes[index].proposals.clear(),
+            Effect::SteppedDown => {
+                self.nodes[index].proposals.clear();
+                self.client_answers_lost(index);
+            }
             Effect::HandedOver { id, .. } => {
                 self.handovers.remove(&id);
                 self.stopping.push(index);
             }
-            Effect::Refused { .. } => {}
+            Effect::Refused { id, .. } => self.client_refused(id),
             Effect::Confirmed { id, index: seen } => {
+                self.client_confirmed(index, id, seen);
                 let before = self.asked.remove(&id).unwrap_or(0);
                 if seen < before {
                     self.violate(format!("a confirmed read at {seen} misses the write acknowledged before it at {before}"));
@@ -543,6 +538,7 @@ impl World {
                 register.in_sync,
                 register.replicas
             );
+            self.judge_takeover(&register);
             self.register.register = Some(register);
             self.register.version += 1;
             self.register_changed_at = self.now;
