@@ -110,6 +110,7 @@ async fn measure_all(options: &Options) -> Result<Report> {
             report.rows.push(row);
         }
     }
+    report.rows.sort_by_key(|row| row.subject);
     Ok(report)
 }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::closed_loop::{Measured, Pace};
 use super::machine::Machine;
 
-/// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who is measured, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Subject {
     /// One write per request.
@@ -30,7 +30,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// In the order in which they are measured and shown. The floors come right before Percolate: a
+    /// In the order in which they are measured. The floors come right before Percolate: a
     /// disk that is shared with others may be another one minutes later.
     pub(super) const ALL: [Self; 9] = [
         Self::RoundTrip,
