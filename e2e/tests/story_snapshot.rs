@@ -1,6 +1,7 @@
 //! A follower's volume is lost when the leader's log no longer reaches back to the beginning: the
 //! follower is given one snapshot, under load, and nothing acknowledged is lost.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -62,7 +63,7 @@ async fn fill(api: &Api) -> anyhow::Result<()> {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            content.push_str(&format!("{state:016x}"));
+            write!(content, "{state:016x}")?;
         }
         let path = format!("/resources/large-{number}");
         let reply = api

@@ -42,10 +42,6 @@ fn check(scenario: Scenario) {
         "{scenario:?}: nothing was ever acknowledged, so nothing was tested"
     );
     assert!(snapshots > 0, "{scenario:?}: no log was ever too short");
-    let [writes, confirmed, sessions, unknown] = operations;
-    println!(
-        "{scenario:?}: {writes} writes of clients, {unknown} of unknown outcome, {confirmed} reads confirmed, {sessions} of sessions"
-    );
     assert!(
         operations.iter().all(|count| *count > 0),
         "{scenario:?}: a kind of operation never happened"

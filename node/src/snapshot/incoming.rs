@@ -124,7 +124,7 @@ pub async fn fetch(
         .buffer_unordered(PARALLEL)
         .try_collect::<()>();
     tokio::select! {
-        copied = copy => copied?,
+        done = copy => done?,
         () = report(&metrics, bytes) => {}
     }
     tracing::info!(bytes, took = ?began.elapsed(), "a snapshot is copied");

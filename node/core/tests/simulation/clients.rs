@@ -62,7 +62,7 @@ struct Client {
 pub(super) struct Clients {
     dice: Dice,
     moment: Moment,
-    clients: Vec<Client>,
+    each: Vec<Client>,
     values: Value,
     identities: u64,
     histories: [Vec<Operation>; KEYS as usize],
@@ -81,7 +81,7 @@ impl Clients {
         Self {
             dice: Dice(seed ^ 0xc11e),
             moment: 0,
-            clients: vec![Client::default(); CLIENTS],
+            each: vec![Client::default(); CLIENTS],
             values: 0,
             identities: 0,
             histories: std::array::from_fn(|_| Vec::new()),
@@ -100,7 +100,7 @@ impl Clients {
 
     fn waiting_for(&self, request: RequestId) -> Option<(usize, Doing)> {
         let doing = |client: &Client| client.doing.filter(|doing| doing.request == Some(request));
-        let mut clients = self.clients.iter().enumerate();
+        let mut clients = self.each.iter().enumerate();
         clients.find_map(|(who, client)| Some((who, doing(client)?)))
     }
 
@@ -109,7 +109,7 @@ impl Clients {
         let returned = Some(self.next_moment());
         let (Action::Write(value) | Action::Read(value)) = action;
         let place = self.effects.get(&value).copied().unwrap_or(0);
-        let client = &mut self.clients[who];
+        let client = &mut self.each[who];
         let seen = &mut client.seen[usize::from(doing.key)];
         *seen = place.max(*seen);
         client.token = client.token.max(index);
@@ -126,10 +126,10 @@ impl Clients {
 
     /// A write whose outcome the client will never know.
     fn give_up(&mut self, who: usize, now: u64) {
-        let Some(doing) = self.clients[who].doing.take() else {
+        let Some(doing) = self.each[who].doing.take() else {
             return;
         };
-        self.clients[who].idle_until = now + self.dice.below(2 * PAUSE);
+        self.each[who].idle_until = now + self.dice.below(2 * PAUSE);
         if let Kind::Write(write) = doing.kind
             && (doing.uncertain || doing.request.is_some())
         {
@@ -151,7 +151,7 @@ impl World {
             return;
         }
         for who in 0..CLIENTS {
-            let client = &self.clients.clients[who];
+            let client = &self.clients.each[who];
             match client.doing {
                 None if self.now >= client.idle_until => self.begin(who),
                 Some(doing) if self.now >= doing.again_at => {
@@ -201,7 +201,7 @@ impl World {
         doing.tries += 1;
         doing.again_at = self.now + PAUSE;
         doing.request = None;
-        self.clients.clients[who].doing = Some(doing);
+        self.clients.each[who].doing = Some(doing);
         let anywhere = matches!(doing.kind, Kind::Session) || self.clients.dice.one_in(10);
         let Some(target) = self.choose(anywhere) else {
             return;
@@ -222,7 +222,7 @@ impl World {
         self.next_request = id;
         doing.request = Some(id);
         doing.again_at = self.now + ANSWER_WITHIN;
-        self.clients.clients[who].doing = Some(doing);
+        self.clients.each[who].doing = Some(doing);
         self.schedule(target, 0, Event::Input(input));
     }
 
@@ -243,7 +243,7 @@ impl World {
     fn read_session(&mut self, who: usize, doing: Doing, target: usize) {
         let store = &self.clients.stores[target];
         let paused = self.nodes[target].paused_until > self.now;
-        if paused || store.applied < self.clients.clients[who].token {
+        if paused || store.applied < self.clients.each[who].token {
             return; // it asks again, elsewhere
         }
         let (value, applied) = (store.read(doing.key), store.applied);
@@ -253,7 +253,7 @@ impl World {
             doing.key
         );
         let place = self.clients.effects.get(&value).copied().unwrap_or(0);
-        let seen = self.clients.clients[who].seen[usize::from(doing.key)];
+        let seen = self.clients.each[who].seen[usize::from(doing.key)];
         if place < seen {
             return self.violate(format!(
                 "client {who} reads {value} of key {} at {}, from {place}, but has seen what is from {seen}",
@@ -279,7 +279,7 @@ impl World {
         if let Some((who, mut doing)) = self.clients.waiting_for(request) {
             doing.request = None;
             doing.again_at = self.now + PAUSE;
-            self.clients.clients[who].doing = Some(doing);
+            self.clients.each[who].doing = Some(doing);
         }
     }
 
@@ -294,7 +294,7 @@ impl World {
         for request in left {
             if let Some((who, mut doing)) = self.clients.waiting_for(request) {
                 doing.again_at = self.now;
-                self.clients.clients[who].doing = Some(doing);
+                self.clients.each[who].doing = Some(doing);
             }
         }
     }

@@ -6,6 +6,9 @@ use super::*;
 
 const OTHER: ReplicaId = ReplicaId(8);
 
+/// What is done to a copied snapshot below a data directory.
+type Spoil<'a> = &'a dyn Fn(&Path);
+
 /// A leader's store with ten entries, nine of them applied and two trimmed.
 fn leader() -> Fixture {
     let mut leader = Fixture::new();
@@ -105,7 +108,7 @@ fn what_is_not_a_whole_snapshot_of_this_tenant_changes_nothing() {
         open(path).persist(&change).unwrap();
         fs::rename(path.join("aside"), path.join("incoming")).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 3] = [
+    let cases: [(&str, Spoil<'_>); 3] = [
         ("not marked", &unmarked),
         ("not whole", &without_manifest),
         ("of another history", &of_another_history),
