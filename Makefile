@@ -64,11 +64,11 @@ build:
 unit:
 	@$(STAGE) "unit and property tests" $(TEST) --no-fail-fast --lib --bins $(call tests,$(CLUSTERLESS))
 
-# A fifth of the time for the model, which ends earlier where it is complete; the rest for fresh seeds.
+# A quarter of the time for the model, which by default is enough for all of it; the rest for fresh seeds.
 soak:
-	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 12)) $(STAGE) "soak 1/2: the model in larger bounds" \
+	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 15)) $(STAGE) "soak 1/2: the model in larger bounds" \
 		$(TEST) --test model -- --ignored --nocapture larger_bounds
-	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 48)) $(STAGE) "soak 2/2: the simulation over fresh seeds" \
+	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 45)) $(STAGE) "soak 2/2: the simulation over fresh seeds" \
 		$(TEST) --test simulation -- --ignored --nocapture soaks_in_fresh_seeds
 
 cluster:
