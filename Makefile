@@ -41,7 +41,9 @@ tests = $(addprefix --test ,$(1))
 # One cluster, one story at a time: $(call serially,LABEL,TESTS)
 serially = @$(STAGE) "$(1)" $(TEST) --no-fail-fast $(call tests,$(2)) -- --test-threads=1 --nocapture
 
-.PHONY: help demo test e2e bench check fix samples image setup build unit cluster api stories clean-cluster
+MINUTES ?= 10
+
+.PHONY: help demo test e2e bench check fix samples image setup build unit cluster api stories soak clean-cluster
 .PHONY: check-format check-chart check-house check-generated check-lints check-dependencies check-spelling
 
 help:
@@ -69,6 +71,13 @@ build:
 
 unit:
 	@$(STAGE) "unit and property tests" $(TEST) --no-fail-fast --lib --bins $(call tests,$(CLUSTERLESS))
+
+# A quarter of the time for the model, which by default is enough for all of it; the rest for fresh seeds.
+soak:
+	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 15)) $(STAGE) "soak 1/2: the model in larger bounds" \
+		$(TEST) --test model -- --ignored --nocapture larger_bounds
+	@PERCOLATE_SOAK_SECONDS=$$(($(MINUTES) * 45)) $(STAGE) "soak 2/2: the simulation over fresh seeds" \
+		$(TEST) --test simulation -- --ignored --nocapture soaks_in_fresh_seeds
 
 cluster:
 	@$(STAGE) "cluster: a Kubernetes of three nodes" $(E2E) cluster up --nodes 3

@@ -38,7 +38,7 @@ use crate::health::Liveness;
 use crate::metrics::Metrics;
 use crate::register::Registry;
 use crate::snapshot::outgoing::Outgoing;
-use crate::store::{Store, StoreError};
+use crate::store::{Durable, Store, StoreError};
 use crate::tenant::{Command, Handle, Status, Unavailable, Written};
 use crate::transport::{Network, Transport};
 
@@ -162,19 +162,7 @@ impl Driver {
     ) -> Result<(Self, Ends), DriverError> {
         let durable = store.durable();
         let started = Instant::now();
-        let config = replica::Config {
-            replica: durable.replica_id,
-            pod: options.pod,
-            fresh_incarnation: Incarnation(options.entropy),
-            jitter_seed: (options.entropy >> 64) as u64,
-            timing: options.timing,
-        };
-        let restored = Restored {
-            incarnation: durable.incarnation,
-            promised_epoch: durable.promised_epoch,
-            last: durable.last.index,
-            applied: durable.applied.index,
-        };
+        let replica = machine(&durable, &options);
         let (send_command, commands) = mpsc::channel(COMMANDS);
         let (send_input, inputs) = mpsc::channel(INPUTS);
         let (register_inputs, from_register) = mpsc::unbounded_channel();
@@ -197,7 +185,7 @@ impl Driver {
             outgoing: Arc::clone(&outgoing),
             copying: None,
             snapshot_ready: false,
-            replica: Replica::new(config, restored, 0),
+            replica,
             tail: Tail::new(Arc::clone(&store)),
             store,
             disk,
@@ -456,6 +444,24 @@ impl Driver {
             index -= 1; // a leader's start entry has no time
         }
     }
+}
+
+/// The machine as the disk left it.
+fn machine(durable: &Durable, options: &Options) -> Replica {
+    let config = replica::Config {
+        replica: durable.replica_id,
+        pod: options.pod.clone(),
+        fresh_incarnation: Incarnation(options.entropy),
+        jitter_seed: (options.entropy >> 64) as u64,
+        timing: options.timing,
+    };
+    let restored = Restored {
+        incarnation: durable.incarnation,
+        promised_epoch: durable.promised_epoch,
+        last: durable.last.index,
+        applied: durable.applied.index,
+    };
+    Replica::new(config, restored, 0)
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);

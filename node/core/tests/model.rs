@@ -5,6 +5,8 @@
 #[path = "model/protocol.rs"]
 mod protocol;
 
+use std::time::{Duration, Instant};
+
 use protocol::{Bounds, Mutation, Protocol, Step, World};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -92,6 +94,44 @@ fn two_replicas_keep_what_they_acknowledge() {
 #[test]
 fn three_replicas_keep_what_they_acknowledge() {
     println!("three replicas: {}", explore(THREE));
+}
+
+/// What is too much for every push. Complete where it ends in time; else as far as it gets.
+#[test]
+#[ignore = "runs for up to PERCOLATE_SOAK_SECONDS: make soak"]
+fn larger_bounds_keep_what_they_acknowledge() {
+    let text =
+        std::env::var("PERCOLATE_SOAK_SECONDS").expect("PERCOLATE_SOAK_SECONDS says for how long");
+    let seconds = text.parse().expect("PERCOLATE_SOAK_SECONDS is a number");
+    let bounds = Bounds {
+        epochs: 4,
+        versions: 5,
+        crashes: 2,
+        ..TWO
+    };
+    let began = Instant::now();
+    let time = Duration::from_secs(seconds);
+    let checker = Protocol {
+        bounds,
+        mutation: Mutation::None,
+    }
+    .checker()
+    .threads(2)
+    .timeout(time)
+    .spawn_bfs()
+    .join();
+    for rule in [ACKNOWLEDGED_IS_KEPT, ONE_HISTORY] {
+        checker.assert_no_discovery(rule);
+    }
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    let extent = if began.elapsed() < time {
+        "all"
+    } else {
+        "time is up after"
+    };
+    println!(
+        "two replicas, four epochs, two crashes: {extent} {states} states, up to {depth} steps deep"
+    );
 }
 
 #[test]

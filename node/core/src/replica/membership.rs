@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::leader::Leader;
 use super::progress::Progress;
 use super::{Replica, Role};
 use crate::identity::{Index, ReplicaId};
@@ -46,8 +47,12 @@ impl Replica {
     pub(super) fn tend_register(&mut self, log: &impl ReadLog) {
         self.forget_followers();
         self.tend_joining(log);
+        // R5: its own promise first. Before that it sends nothing, so who is silent has not been
+        // asked; a leader whose disk hangs would leave out everybody who could replace it.
+        let promised = self.writes.durable_promise();
+        let may_lead = |leader: &Leader| leader.handover.is_none() && promised >= leader.epoch;
         if !self.may_change_register()
-            || matches!(&self.role, Role::Leader(leader) if leader.handover.is_some())
+            || matches!(&self.role, Role::Leader(leader) if !may_lead(leader))
         {
             return;
         }

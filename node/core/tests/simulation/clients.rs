@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use percolate_core::identity::Index;
+use percolate_core::identity::{Epoch, Index};
 use percolate_core::log::SharedEntry;
 use percolate_core::replica::{Input, Position, RequestId};
 
@@ -25,7 +25,7 @@ const KEYS: Key = 2;
 /// A client tries again when nothing was answered for so long.
 const ANSWER_WITHIN: u64 = 1_500;
 /// A pause between tries, and between operations up to twice as long.
-const PAUSE: u64 = 400;
+const PAUSE: u64 = 250;
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -62,7 +62,7 @@ struct Client {
 pub(super) struct Clients {
     dice: Dice,
     moment: Moment,
-    each: Vec<Client>,
+    everyone: Vec<Client>,
     values: Value,
     identities: u64,
     histories: [Vec<Operation>; KEYS as usize],
@@ -81,7 +81,7 @@ impl Clients {
         Self {
             dice: Dice(seed ^ 0xc11e),
             moment: 0,
-            each: vec![Client::default(); CLIENTS],
+            everyone: vec![Client::default(); CLIENTS],
             values: 0,
             identities: 0,
             histories: std::array::from_fn(|_| Vec::new()),
@@ -100,7 +100,7 @@ impl Clients {
 
     fn waiting_for(&self, request: RequestId) -> Option<(usize, Doing)> {
         let doing = |client: &Client| client.doing.filter(|doing| doing.request == Some(request));
-        let mut clients = self.each.iter().enumerate();
+        let mut clients = self.everyone.iter().enumerate();
         clients.find_map(|(who, client)| Some((who, doing(client)?)))
     }
 
@@ -109,7 +109,7 @@ impl Clients {
         let returned = Some(self.next_moment());
         let (Action::Write(value) | Action::Read(value)) = action;
         let place = self.effects.get(&value).copied().unwrap_or(0);
-        let client = &mut self.each[who];
+        let client = &mut self.everyone[who];
         let seen = &mut client.seen[usize::from(doing.key)];
         *seen = place.max(*seen);
         client.token = client.token.max(index);
@@ -126,10 +126,10 @@ impl Clients {
 
     /// A write whose outcome the client will never know.
     fn give_up(&mut self, who: usize, now: u64) {
-        let Some(doing) = self.each[who].doing.take() else {
+        let Some(doing) = self.everyone[who].doing.take() else {
             return;
         };
-        self.each[who].idle_until = now + self.dice.below(2 * PAUSE);
+        self.everyone[who].idle_until = now + self.dice.below(2 * PAUSE);
         if let Kind::Write(write) = doing.kind
             && (doing.uncertain || doing.request.is_some())
         {
@@ -151,7 +151,7 @@ impl World {
             return;
         }
         for who in 0..CLIENTS {
-            let client = &self.clients.each[who];
+            let client = &self.clients.everyone[who];
             match client.doing {
                 None if self.now >= client.idle_until => self.begin(who),
                 Some(doing) if self.now >= doing.again_at => {
@@ -170,9 +170,9 @@ impl World {
 
     fn begin(&mut self, who: usize) {
         let key = Key::try_from(self.clients.dice.below(u64::from(KEYS))).expect("few keys");
-        let kind = match self.clients.dice.below(4) {
-            0 => Kind::Confirmed,
-            1 => Kind::Session,
+        let kind = match self.clients.dice.below(5) {
+            0 | 1 => Kind::Confirmed,
+            2 => Kind::Session,
             _ => {
                 self.clients.values += 1;
                 self.clients.identities += 1;
@@ -201,9 +201,9 @@ impl World {
         doing.tries += 1;
         doing.again_at = self.now + PAUSE;
         doing.request = None;
-        self.clients.each[who].doing = Some(doing);
+        self.clients.everyone[who].doing = Some(doing);
         let anywhere = matches!(doing.kind, Kind::Session) || self.clients.dice.one_in(10);
-        let Some(target) = self.choose(anywhere) else {
+        let Some(target) = self.choose(doing.kind, anywhere) else {
             return;
         };
         let input = |id| match doing.kind {
@@ -222,28 +222,31 @@ impl World {
         self.next_request = id;
         doing.request = Some(id);
         doing.again_at = self.now + ANSWER_WITHIN;
-        self.clients.each[who].doing = Some(doing);
+        self.clients.everyone[who].doing = Some(doing);
         self.schedule(target, 0, Event::Input(input));
     }
 
-    fn choose(&mut self, anywhere: bool) -> Option<usize> {
-        let fit: Vec<usize> = (0..self.nodes.len())
-            .filter(|index| {
-                let node = &self.nodes[*index];
-                node.replica.is_some() && (anywhere || node.position() == Some(Position::Leader))
-            })
-            .collect();
-        let count = u64::try_from(fit.len()).expect("few replicas");
-        let pick = self.clients.dice.below(count.max(1));
-        fit.get(usize::try_from(pick).expect("few replicas"))
-            .copied()
+    /// Where several seem to lead, who was replaced is asked for reads: it must not answer.
+    fn choose(&mut self, kind: Kind, anywhere: bool) -> Option<usize> {
+        let standings = self.nodes.iter().enumerate().filter_map(|(index, node)| {
+            let standing = node.replica.as_ref()?.standing(&node.disk);
+            let fit = anywhere || standing.position == Position::Leader;
+            fit.then_some((standing.epoch, index))
+        });
+        let fit: Vec<(Epoch, usize)> = standings.collect();
+        if matches!(kind, Kind::Confirmed) && !anywhere {
+            return fit.iter().min().map(|(_, index)| *index);
+        }
+        let pick = self.clients.dice.below(fit.len().max(1) as u64);
+        let pick = fit.get(usize::try_from(pick).expect("few replicas"));
+        pick.map(|(_, index)| *index)
     }
 
     /// Whatever the replica has applied, if that is as much as the session has seen.
     fn read_session(&mut self, who: usize, doing: Doing, target: usize) {
         let store = &self.clients.stores[target];
         let paused = self.nodes[target].paused_until > self.now;
-        if paused || store.applied < self.clients.each[who].token {
+        if paused || store.applied < self.clients.everyone[who].token {
             return; // it asks again, elsewhere
         }
         let (value, applied) = (store.read(doing.key), store.applied);
@@ -253,7 +256,7 @@ impl World {
             doing.key
         );
         let place = self.clients.effects.get(&value).copied().unwrap_or(0);
-        let seen = self.clients.each[who].seen[usize::from(doing.key)];
+        let seen = self.clients.everyone[who].seen[usize::from(doing.key)];
         if place < seen {
             return self.violate(format!(
                 "client {who} reads {value} of key {} at {}, from {place}, but has seen what is from {seen}",
@@ -279,7 +282,7 @@ impl World {
         if let Some((who, mut doing)) = self.clients.waiting_for(request) {
             doing.request = None;
             doing.again_at = self.now + PAUSE;
-            self.clients.each[who].doing = Some(doing);
+            self.clients.everyone[who].doing = Some(doing);
         }
     }
 
@@ -294,7 +297,7 @@ impl World {
         for request in left {
             if let Some((who, mut doing)) = self.clients.waiting_for(request) {
                 doing.again_at = self.now;
-                self.clients.each[who].doing = Some(doing);
+                self.clients.everyone[who].doing = Some(doing);
             }
         }
     }

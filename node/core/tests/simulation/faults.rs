@@ -51,8 +51,10 @@ impl World {
             note!(self, "cut {pick} {other}");
         }
         if self.dice.one_in(90) {
+            // Not far into the quiet end: then somebody takes over, and empty disks are filled.
+            let until = self.now + self.dice.below(12_000);
             self.register_cut
-                .insert(pick, self.now + self.dice.below(12_000));
+                .insert(pick, until.min(DURATION - QUIET + 8_000));
         }
         if self.scenario == Scenario::Handovers && self.dice.one_in(40) {
             self.ask_operator_request(pick);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use percolate_core::identity::{Epoch, Index, ReplicaId};
 use percolate_core::log::{ReadLog, SharedEntry};
-use percolate_core::replica::{Position, Timing};
+use percolate_core::replica::{Position, RequestId, Timing};
 
 use super::{DURATION, REST, TICK, World};
 
@@ -35,6 +35,28 @@ impl World {
         }
         self.nodes[index].commit = commit;
         self.nodes[index].disk.apply(commit);
+    }
+
+    /// A proposal has its place: from now on it may be acknowledged.
+    pub(super) fn proposed_at(&mut self, index: usize, id: RequestId, place: Index) {
+        self.taken += 1;
+        self.client_proposed(index, id, place);
+        self.wait_begins(index, place);
+        if let Some(entry) = self.nodes[index].disk.entry(place) {
+            let payload = entry.payload.clone();
+            self.nodes[index].proposals.insert(place, payload);
+        }
+    }
+
+    /// A replica led when asked: it has committed all that was acknowledged then.
+    pub(super) fn confirmed(&mut self, index: usize, id: RequestId, seen: Index) {
+        self.client_confirmed(index, id, seen);
+        let before = self.asked.remove(&id).unwrap_or(0);
+        if seen < before {
+            self.violate(format!(
+                "a confirmed read at {seen} misses the write acknowledged before it at {before}"
+            ));
+        }
     }
 
     pub(super) fn acknowledge(

@@ -449,15 +449,7 @@ impl World {
             }
             Effect::InstallSnapshot => self.install_snapshot(index),
             Effect::Commit(commit) => self.committed(index, commit),
-            Effect::Proposed { id, index: place } => {
-                self.taken += 1;
-                self.client_proposed(index, id, place);
-                self.wait_begins(index, place);
-                if let Some(entry) = self.nodes[index].disk.entry(place) {
-                    let payload = entry.payload.clone();
-                    self.nodes[index].proposals.insert(place, payload);
-                }
-            }
+            Effect::Proposed { id, index: place } => self.proposed_at(index, id, place),
             Effect::SteppedDown => {
                 self.nodes[index].proposals.clear();
                 self.client_answers_lost(index);
@@ -467,13 +459,7 @@ impl World {
                 self.stopping.push(index);
             }
             Effect::Refused { id, .. } => self.client_refused(id),
-            Effect::Confirmed { id, index: seen } => {
-                self.client_confirmed(index, id, seen);
-                let before = self.asked.remove(&id).unwrap_or(0);
-                if seen < before {
-                    self.violate(format!("a confirmed read at {seen} misses the write acknowledged before it at {before}"));
-                }
-            }
+            Effect::Confirmed { id, index: seen } => self.confirmed(index, id, seen),
         }
     }
 
