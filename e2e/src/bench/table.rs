@@ -71,7 +71,7 @@ fn line(row: &Row) -> String {
     let head = format!("| {} | {} |", subject.name(), subject.copies());
     if let Some(problem) = &row.problem {
         let problem = problem.replace('|', "/").replace('\n', " ");
-        return format!("{head} not measured: {problem} |||||||||");
+        return format!("{head} not measured: {problem} ||||||||||");
     }
     let many = row.many.as_ref();
     let clients = many.map_or_else(|| "–".to_owned(), |many| many.clients.to_string());
