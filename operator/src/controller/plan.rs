@@ -156,8 +156,9 @@ pub fn plan(tenant: &Tenant, observed: &Observed, delays: &Delays, now: Timestam
     acts.extend(storage.acts);
     let mut hindrances = register.hindrances;
     hindrances.extend(membership.refusal);
-    hindrances.extend(pod_troubles(tenant, observed));
+    // Causes before what follows from them: the first one is told.
     hindrances.extend(storage.hindrances);
+    hindrances.extend(pod_troubles(tenant, observed));
     hindrances.extend(rollout.hindrances);
     Plan {
         replicas: Some(membership.replicas),

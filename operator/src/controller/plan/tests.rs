@@ -655,9 +655,10 @@ fn troubles_of_pods_and_missing_classes_are_told_once_each() {
     assert_eq!(
         hindrances(&planned(2, &observed)),
         [
-            conditions::IMAGE_PULL_FAILED,
-            conditions::STORAGE_CLASS_NOT_FOUND
-        ]
+            conditions::STORAGE_CLASS_NOT_FOUND,
+            conditions::IMAGE_PULL_FAILED
+        ],
+        "the first one is what people are told: without its class no pod finds a machine"
     );
     assert_eq!(pod(1).revision.as_deref(), Some(NEW));
 }
