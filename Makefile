@@ -3,6 +3,7 @@
 # make e2e     every story, on the real cluster
 # make check   format, lints, dependencies, spelling, house rules, CRDs and chart up to date; never writes
 # make fix     what of that can be mended by machine
+# make soak    the simulation over fresh seeds for MINUTES=10, the model in larger bounds
 # make bench   Percolate beside etcd, JetStream, Redis and rqlite: figures and plots in docs/benchmarks (SECONDS_EACH=10)
 # make samples the README's samples of output, from the last run of the stories
 # make image   the images of node and operator

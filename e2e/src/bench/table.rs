@@ -127,7 +127,7 @@ fn setups(report: &Report, text: &mut String) {
     );
     if report.row(Subject::Percolate).is_some() {
         text.push_str(
-            "Percolate is the build of `make build`, whose own crates are compiled with `opt-level = 1`; \
+            "Percolate is the build of `make build`, optimised but without link-time optimisation; \
              all others are release builds.\n",
         );
     }
