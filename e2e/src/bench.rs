@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::closed_loop::{Measured, Pace, Writer};
+use self::closed_loop::{Measured, Pace, Peer};
 use self::daemon::Daemon;
 use self::machine::Machine;
+use self::percolate::{InBatches, Percolate};
 use self::place::Place;
 use self::report::{Report, Row, Subject};
 use crate::cluster::layout::cache;
@@ -147,48 +148,14 @@ type Figures = (Option<Measured>, Measured);
 
 async fn figures(subject: Subject, place: Place, duration: Pace) -> Result<Figures> {
     match subject {
-        Subject::Percolate => {
-            let peer = percolate::Percolate::start(place).await?;
-            let figures = both(peer.daemons(), duration, async |name| {
-                peer.connect(name).await
-            })
-            .await?;
-            peer.check().map(|()| figures)
-        }
+        Subject::Percolate => both(&Percolate::start(place).await?, duration).await,
         Subject::PercolateBatches => {
-            let peer = percolate::Percolate::start(place).await?;
-            let connect = async |name| peer.connect_for_batches(name).await;
-            let figures = both(peer.daemons(), duration, connect).await?;
-            peer.check().map(|()| figures)
+            both(&InBatches(Percolate::start(place).await?), duration).await
         }
-        Subject::Etcd => {
-            let peer = etcd::Etcd::start(place).await?;
-            both(peer.daemons(), duration, async |name| {
-                peer.connect(name).await
-            })
-            .await
-        }
-        Subject::JetStream => {
-            let peer = nats::Nats::start(place).await?;
-            both(peer.daemons(), duration, async |name| {
-                peer.connect(name).await
-            })
-            .await
-        }
-        Subject::Redis => {
-            let peer = redis::Redis::start(place).await?;
-            both(peer.daemons(), duration, async |name| {
-                peer.connect(name).await
-            })
-            .await
-        }
-        Subject::Rqlite => {
-            let peer = rqlite::Rqlite::start(place).await?;
-            both(peer.daemons(), duration, async |name| {
-                peer.connect(name).await
-            })
-            .await
-        }
+        Subject::Etcd => both(&etcd::Etcd::start(place).await?, duration).await,
+        Subject::JetStream => both(&nats::Nats::start(place).await?, duration).await,
+        Subject::Redis => both(&redis::Redis::start(place).await?, duration).await,
+        Subject::Rqlite => both(&rqlite::Rqlite::start(place).await?, duration).await,
         Subject::RocksDb => {
             let many = floor::rocksdb(&place, duration, CLIENTS)?;
             Ok((Some(many), floor::rocksdb(&place, duration, 1)?))
@@ -202,24 +169,21 @@ async fn figures(subject: Subject, place: Place, duration: Pace) -> Result<Figur
 }
 
 /// With many clients, then with one.
-async fn both<W: Writer>(
-    servers: &[Daemon],
-    duration: Pace,
-    connect: impl AsyncFn(String) -> Result<W>,
-) -> Result<Figures> {
-    let mut writers = Vec::new();
-    for number in 0..CLIENTS {
-        writers.push(connect(format!("many-{number:02}")).await?);
-    }
+async fn both(peer: &impl Peer, duration: Pace) -> Result<Figures> {
     let measured = async {
-        let many = closed_loop::run(writers, duration, servers).await?;
-        let one =
-            closed_loop::run(vec![connect("one".to_owned()).await?], duration, servers).await?;
+        let mut clients = Vec::new();
+        for number in 0..CLIENTS {
+            clients.push(peer.connect(format!("many-{number:02}")).await?);
+        }
+        let many = closed_loop::run(clients, duration, peer.daemons()).await?;
+        let alone = vec![peer.connect("one".to_owned()).await?];
+        let one = closed_loop::run(alone, duration, peer.daemons()).await?;
+        peer.check()?;
         anyhow::Ok((Some(many), one))
     };
     let measured = measured.await;
     if measured.is_err() {
-        servers.iter().for_each(Daemon::show_log);
+        peer.daemons().iter().for_each(Daemon::show_log);
     }
     measured
 }

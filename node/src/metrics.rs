@@ -257,9 +257,14 @@ impl Metrics {
         self.snapshot_copied_bytes.get()
     }
 
-    /// So many watches are open.
-    pub fn set_open_watches(&self, open: usize) {
-        self.open_watches.set(open as u64);
+    /// A watch was opened.
+    pub fn watch_opened(&self) {
+        self.open_watches.inc();
+    }
+
+    /// One was closed.
+    pub fn watch_closed(&self) {
+        self.open_watches.dec();
     }
 
     /// Everything as `OpenMetrics` text, with the gauges of `status` as it is now.
@@ -389,7 +394,10 @@ mod tests {
         metrics.observe_log_sync(Duration::from_micros(150));
         metrics.observe_apply(Duration::from_micros(150));
         metrics.set_queued_commands(7);
-        metrics.set_open_watches(4);
+        for _ in 0..5 {
+            metrics.watch_opened();
+        }
+        metrics.watch_closed();
         let text = metrics.encode(&status());
         for line in [
             "percolate_node_last_index 12",

@@ -103,7 +103,11 @@ async fn serve(
     mut driver: tokio::task::JoinHandle<Result<Ended, DriverError>>,
 ) -> anyhow::Result<Next> {
     let (stop_api, stop_links) = (CancellationToken::new(), CancellationToken::new());
-    let watches = Watches::new(Arc::clone(&metrics), stop_api.clone());
+    let watches = Watches::new(
+        Limits::default().watches,
+        Arc::clone(&metrics),
+        stop_api.clone(),
+    );
     let app = app(options, &tls, &ends, watches)?;
     let links = LinkService::router(
         replica_id,

@@ -188,33 +188,34 @@ async fn write_beyond_the_log(group: &Group) {
     );
 }
 
+/// Empty a replica's disk and write until it is in sync again; returns how often it began anew.
+async fn fill_again(group: &mut Group, ordinal: usize) -> usize {
+    group.kill(ordinal).await;
+    group.empty_disk(ordinal);
+    group.revive(ordinal).await;
+    let (mut begun_anew, mut number) = (0, 0);
+    while !group.is_in_sync(ordinal) {
+        group.write(&format!("while-{ordinal}-{number}")).await;
+        number += 1;
+        begun_anew += group.revive_ended().await;
+    }
+    begun_anew
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_the_log_no_longer_reaches_is_given_one_snapshot_while_writes_go_on() {
     let mut group = Group::keeping(LOG_KEEP_BYTES, 2, 1).await;
     group.wait_in_sync(2).await;
     write_beyond_the_log(&group).await;
-    let follower = 1 - group.leader().await;
-    group.kill(follower).await;
-    group.empty_disk(follower);
-    group.revive(follower).await;
-    let mut begun_anew = 0;
-    let mut number = 0;
-    // The register lists it as in sync only once it is filled.
-    while begun_anew == 0 || !group.is_in_sync(follower) {
-        group.write(&format!("meanwhile-{number}")).await;
-        number += 1;
-        begun_anew += group.revive_ended().await;
-    }
+    let first = group.leader().await;
+    let second = 1 - first;
+    assert_eq!(fill_again(&mut group, second).await, 1, "one is enough");
     group.wait_in_sync(2).await;
-    assert_eq!(begun_anew, 1, "one snapshot is enough");
     group.wait_equal_states().await;
-    // It can do without the other now, and be the one that gives a snapshot.
-    let leader = group.leader().await;
-    group.kill(1 - follower).await;
-    if leader != follower {
-        group.write("after").await;
-    }
-    group.revive(1 - follower).await;
+    // What came from a snapshot can lead, and give one.
+    group.kill(first).await;
+    group.write("without the first").await;
+    assert_eq!(fill_again(&mut group, first).await, 1, "one is enough");
     group.wait_in_sync(2).await;
     group.wait_equal_states().await;
     group.stop().await;

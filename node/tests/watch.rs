@@ -60,7 +60,11 @@ fn api(handle: Handle) -> Router {
         tokens: TokenSource::fixed("secret"),
         forwarder: Arc::new(Nowhere),
         limits: Limits::default(),
-        watches: Watches::new(Arc::new(Metrics::new()), CancellationToken::new()),
+        watches: Watches::new(
+            Limits::default().watches,
+            Arc::new(Metrics::new()),
+            CancellationToken::new(),
+        ),
     })
 }
 

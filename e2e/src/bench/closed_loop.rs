@@ -41,6 +41,23 @@ pub(super) trait Writer: Send + 'static {
     fn write(&mut self, sequence: u64) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// A database that was started for this.
+pub(super) trait Peer {
+    /// What writes to it, with a connection of its own.
+    type Client: Writer;
+
+    /// The processes whose work is counted.
+    fn daemons(&self) -> &[Daemon];
+
+    /// A client that writes under keys beginning with `name`, at whoever takes writes.
+    async fn connect(&self, name: String) -> Result<Self::Client>;
+
+    /// Whether it still is what was to be measured, once it was.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// How long to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pace {

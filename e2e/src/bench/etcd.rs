@@ -10,7 +10,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::closed_loop::{Writer, value};
+use super::closed_loop::{Peer, Writer, value};
 use super::daemon::{Daemon, until};
 use super::place::{Place, free_ports};
 use crate::programs;
@@ -95,14 +95,16 @@ impl Etcd {
             _place: place,
         })
     }
+}
 
-    /// The members' processes.
-    pub(super) fn daemons(&self) -> &[Daemon] {
+impl Peer for Etcd {
+    type Client = Client;
+
+    fn daemons(&self) -> &[Daemon] {
         &self.members
     }
 
-    /// A client with a connection of its own.
-    pub(super) async fn connect(&self, name: String) -> Result<Client> {
+    async fn connect(&self, name: String) -> Result<Client> {
         Ok(Client {
             grpc: connect(self.leader).await?,
             name,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::closed_loop::{Writer, value};
+use super::closed_loop::{Peer, Writer, value};
 use super::daemon::{Daemon, until};
 use super::place::{Place, free_ports};
 use crate::programs;
@@ -51,14 +51,16 @@ impl Nats {
             _place: place,
         })
     }
+}
 
-    /// The servers' processes.
-    pub(super) fn daemons(&self) -> &[Daemon] {
+impl Peer for Nats {
+    type Client = Client;
+
+    fn daemons(&self) -> &[Daemon] {
         &self.servers
     }
 
-    /// A client with a connection of its own, at the leader of the stream.
-    pub(super) async fn connect(&self, name: String) -> Result<Client> {
+    async fn connect(&self, name: String) -> Result<Client> {
         Client::open(self.leader, name).await
     }
 }

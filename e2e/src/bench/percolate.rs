@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::authority::{AUTHORITY, Authority};
-use super::closed_loop::{Writer, value};
+use super::closed_loop::{Peer, Writer, value};
 use super::daemon::{Daemon, until};
 use super::http::Connection;
 use super::place::{Place, free_ports};
@@ -96,38 +96,6 @@ impl Percolate {
         })
     }
 
-    /// The replicas' processes; the register's are idle while nothing fails.
-    pub(super) fn daemons(&self) -> &[Daemon] {
-        &self.replicas
-    }
-
-    /// A client of the leader that writes one value per request.
-    pub(super) async fn connect(&self, name: String) -> Result<OneByOne> {
-        Ok(OneByOne {
-            connection: self.connection().await?,
-            name,
-        })
-    }
-
-    /// A client of the leader that writes many values per request.
-    pub(super) async fn connect_for_batches(&self, name: String) -> Result<Batches> {
-        Ok(Batches {
-            connection: self.connection().await?,
-            name,
-        })
-    }
-
-    /// What was acknowledged is on both disks: nobody left the set, and nobody else took over.
-    pub(super) fn check(&self) -> Result<()> {
-        let standing = self.register.standing()?;
-        ensure!(
-            standing.in_sync == usize::from(REPLICAS)
-                && standing.leader.as_ref() == Some(&self.leader),
-            "the replicas changed while they were measured: {standing:?}"
-        );
-        Ok(())
-    }
-
     async fn connection(&self) -> Result<Connection<TlsStream<TcpStream>>> {
         let host = format!("{}.{DOMAIN}", self.leader);
         let stream = TcpStream::connect(self.address).await?;
@@ -136,6 +104,55 @@ impl Percolate {
         let stream = self.connector.connect(name, stream).await?;
         let headers = format!("Authorization: Bearer {TOKEN}\r\n");
         Ok(Connection::new(stream, &host, &headers))
+    }
+}
+
+impl Peer for Percolate {
+    type Client = OneByOne;
+
+    /// The register's processes are idle while nothing fails.
+    fn daemons(&self) -> &[Daemon] {
+        &self.replicas
+    }
+
+    async fn connect(&self, name: String) -> Result<OneByOne> {
+        Ok(OneByOne {
+            connection: self.connection().await?,
+            name,
+        })
+    }
+
+    /// What was acknowledged is on both disks: nobody left the set, and nobody else took over.
+    fn check(&self) -> Result<()> {
+        let standing = self.register.standing()?;
+        ensure!(
+            standing.in_sync == usize::from(REPLICAS)
+                && standing.leader.as_ref() == Some(&self.leader),
+            "the replicas changed while they were measured: {standing:?}"
+        );
+        Ok(())
+    }
+}
+
+/// The same, written to in batches.
+pub(super) struct InBatches(pub(super) Percolate);
+
+impl Peer for InBatches {
+    type Client = Batches;
+
+    fn daemons(&self) -> &[Daemon] {
+        self.0.daemons()
+    }
+
+    async fn connect(&self, name: String) -> Result<Batches> {
+        Ok(Batches {
+            connection: self.0.connection().await?,
+            name,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::closed_loop::{VALUE_BYTES, Writer, value};
+use super::closed_loop::{Peer, VALUE_BYTES, Writer, value};
 use super::daemon::{Daemon, until};
 use super::place::{Place, free_ports};
 use crate::prerequisites;
@@ -63,14 +63,16 @@ impl Redis {
             _place: place,
         })
     }
+}
 
-    /// The servers' processes.
-    pub(super) fn daemons(&self) -> &[Daemon] {
+impl Peer for Redis {
+    type Client = Client;
+
+    fn daemons(&self) -> &[Daemon] {
         &self.servers
     }
 
-    /// A client with a connection of its own.
-    pub(super) async fn connect(&self, name: String) -> Result<Client> {
+    async fn connect(&self, name: String) -> Result<Client> {
         Client::open(self.primary, name).await
     }
 }

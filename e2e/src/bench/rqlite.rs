@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::closed_loop::{Writer, value};
+use super::closed_loop::{Peer, Writer, value};
 use super::daemon::{Daemon, until};
 use super::http::Connection;
 use super::place::{Place, free_ports};
@@ -58,14 +58,16 @@ impl Rqlite {
             _place: place,
         })
     }
+}
 
-    /// The nodes' processes.
-    pub(super) fn daemons(&self) -> &[Daemon] {
+impl Peer for Rqlite {
+    type Client = Client;
+
+    fn daemons(&self) -> &[Daemon] {
         &self.nodes
     }
 
-    /// A client with a connection of its own.
-    pub(super) async fn connect(&self, name: String) -> Result<Client> {
+    async fn connect(&self, name: String) -> Result<Client> {
         Ok(Client {
             connection: open(self.leader).await?,
             name,

@@ -3,7 +3,8 @@
 //! ```text
 //! chunks -> lines -> fields until an empty line -> SentEvent
 //! ```
-//! As the HTML standard has it, but for lines that end in a lone carriage return: no node sends them.
+//! A reader of its own, because it bounds what a peer can make it hold. As the HTML standard has it,
+//! but for lines that end in a lone carriage return: no node sends them.
 
 /// Longest event: an item of the largest size, each byte of it written as `\u0000`, and some room.
 pub(super) const EVENT_BYTES: usize = 128 * 1024 * 1024;

@@ -109,7 +109,7 @@ impl Replica {
             tokens: TokenSource::fixed(TOKEN),
             forwarder: Arc::new(forwarder),
             limits,
-            watches: Watches::new(Arc::clone(&metrics), stopping.clone()),
+            watches: Watches::new(limits.watches, Arc::clone(&metrics), stopping.clone()),
         };
         Self {
             router: router(app),

@@ -61,7 +61,7 @@ struct WatchQuery {
 
 /// Stream what changes after the place asked for.
 pub(super) async fn get(State(app): State<App>, asked: Asked) -> Result<Response, Failure> {
-    let place = app.watches.admit(app.limits.watches)?;
+    let place = app.watches.admit()?;
     let token = asked.reach(&app).await?;
     let changes = Changes::new(&app, token.incarnation, asked.position(), asked.kind, place);
     let events = changes.into_stream().map(Ok::<_, Infallible>);

@@ -1,8 +1,9 @@
 //! Places for watches: how many are open, and the end of all of them when the node stops.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use percolate_api::http::Code;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -11,54 +12,53 @@ use crate::server::problem::Failure;
 /// The open watches of a node. Clones share them.
 #[derive(Clone)]
 pub struct Watches {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    open: Mutex<usize>,
+    limit: usize,
+    places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
 }
 
 /// One open watch, until it is dropped.
 pub(super) struct Place {
-    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Watches {
-    /// None yet. They are counted in `metrics` and end when `stopping` is cancelled, so that their
-    /// clients go elsewhere and nothing waits for streams without end.
-    pub fn new(metrics: Arc<Metrics>, stopping: CancellationToken) -> Self {
-        let open = Mutex::new(0);
+    /// None yet, and never more than `limit`. They are counted in `metrics` and end when `stopping` is
+    /// cancelled, so that their clients go elsewhere and nothing waits for streams without end.
+    pub fn new(limit: usize, metrics: Arc<Metrics>, stopping: CancellationToken) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                open,
-                metrics,
-                stopping,
-            }),
+            limit,
+            places: Arc::new(Semaphore::new(limit)),
+            metrics,
+            stopping,
         }
     }
 
-    /// A place for one more, unless `limit` are taken.
-    pub(super) fn admit(&self, limit: usize) -> Result<Place, Failure> {
-        if self.shared.stopping.is_cancelled() {
+    /// A place for one more, unless all are taken.
+    pub(super) fn admit(&self) -> Result<Place, Failure> {
+        if self.stopping.is_cancelled() {
             return Err(Failure::new(
                 Code::Overloaded,
                 "this node is stopping; watch at another one",
             ));
         }
-        self.shared.change(|open| {
-            if *open >= limit {
-                return Err(Failure::new(
-                    Code::Overloaded,
-                    format!("{limit} watches are open here already; try again later, or at another replica"),
-                ));
-            }
-            *open += 1;
-            Ok(())
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let limit = self.limit;
+            Failure::new(
+                Code::Overloaded,
+                format!(
+                    "{limit} watches are open here already; try again later, or at another replica"
+                ),
+            )
         })?;
+        self.metrics.watch_opened();
         Ok(Place {
-            shared: Arc::clone(&self.shared),
+            metrics: Arc::clone(&self.metrics),
+            stopping: self.stopping.clone(),
+            _permit: permit,
         })
     }
 }
@@ -66,22 +66,12 @@ impl Watches {
 impl Place {
     /// Set when the node stops.
     pub(super) fn stopping(&self) -> &CancellationToken {
-        &self.shared.stopping
+        &self.stopping
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.change(|open| *open -= 1);
-    }
-}
-
-impl Shared {
-    /// Counted under the lock, so that the gauge cannot show an older number last.
-    fn change<T>(&self, change: impl FnOnce(&mut usize) -> T) -> T {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&mut open);
-        self.metrics.set_open_watches(*open);
-        changed
+        self.metrics.watch_closed();
     }
 }
