@@ -272,7 +272,10 @@ impl Driver {
 
     fn disk_done(&mut self, done: Done) -> Result<(), DriverError> {
         match done {
-            Done::Persisted(ticket) => self.step(Input::Persisted(ticket)),
+            Done::Persisted(ticket) => {
+                self.step(Input::Persisted(ticket));
+                self.tail.forget(self.replica.durable());
+            }
             Done::Applied { entries, outcomes } => {
                 if let Some(last) = entries.last() {
                     self.applied = last.head.index;
@@ -280,7 +283,6 @@ impl Driver {
                 let incarnation = self.store.durable().incarnation;
                 self.answers
                     .applied(incarnation, &entries, outcomes, &self.metrics);
-                self.tail.forget(self.applied);
                 self.trim();
             }
             Done::Failed(error) => return Err(DriverError::Disk(error)),

@@ -11,8 +11,9 @@ use percolate_core::replica::Persist;
 
 use crate::store::{Store, StoreError};
 
-/// Payload bytes of durable and applied entries kept in memory, so that a follower a little behind
-/// is served without reading the disk. Small: it is memory of every replica of every tenant.
+/// Payload bytes of durable entries kept in memory, so that a follower a little behind is served, and
+/// entries are applied, without reading the disk. Small: it is memory of every replica of every
+/// tenant. Applying may lag far behind the log in a replica that catches up: it reads the disk then.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// The log in front of the store's oplog.
@@ -64,13 +65,14 @@ impl Tail {
         }
     }
 
-    /// Forget the oldest entries in memory up to `index`, beyond what is kept anyway.
-    pub(super) fn forget(&mut self, index: Index) {
+    /// Forget the oldest entries in memory up to `durable`, which are on the disk, beyond what is kept
+    /// anyway.
+    pub(super) fn forget(&mut self, durable: Index) {
         while self.recent_bytes > KEPT_BYTES
             && self
                 .recent
                 .front()
-                .is_some_and(|entry| entry.head.index <= index)
+                .is_some_and(|entry| entry.head.index <= durable)
         {
             let gone = self.recent.pop_front();
             self.recent_bytes -= gone.map_or(0, |entry| entry.payload.len());
@@ -159,5 +161,63 @@ impl ReadLog for Tail {
             .take_while(fits)
             .cloned()
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use percolate_core::identity::ReplicaId;
+    use percolate_core::log::Entry;
+
+    use super::*;
+    use crate::store::LogChange;
+
+    const ENTRY_BYTES: usize = 1 << 20;
+    const LAST: Index = 12;
+
+    fn entries() -> Vec<SharedEntry> {
+        let mut last = Head::default();
+        let mut entry = |number: u8| {
+            let entry = Entry::after(last, 1, vec![number; ENTRY_BYTES]);
+            last = entry.head;
+            Arc::new(entry)
+        };
+        (1..=LAST)
+            .map(|index| entry(u8::try_from(index).expect("small")))
+            .collect()
+    }
+
+    /// A replica that catches up logs faster than it applies: memory must not grow with the difference.
+    #[test]
+    fn what_is_on_the_disk_does_not_stay_in_memory_and_is_read_all_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(Store::open(directory.path(), ReplicaId(1)).expect("a store"));
+        let mut tail = Tail::new(Arc::clone(&store));
+        let entries = entries();
+        let persist = Persist {
+            ticket: 1,
+            incarnation: None,
+            promised_epoch: 1,
+            truncate_after: None,
+            append: entries.clone(),
+        };
+        tail.extend(&persist);
+        tail.forget(0);
+        assert_eq!(tail.recent.len(), entries.len(), "none is on the disk yet");
+        let change = LogChange {
+            promise: Some(1),
+            append: entries.clone(),
+            ..LogChange::default()
+        };
+        store.persist(&change).expect("written");
+        tail.forget(LAST);
+        assert!(tail.recent_bytes <= KEPT_BYTES, "{}", tail.recent_bytes);
+        let mut read = Vec::new();
+        while (read.len() as Index) < LAST {
+            let next = tail.read(read.len() as Index + 1, 2 * ENTRY_BYTES);
+            assert!(!next.is_empty(), "nothing after {}", read.len());
+            read.extend(next);
+        }
+        assert_eq!(read, entries);
     }
 }
