@@ -15,6 +15,11 @@ use crate::store::{Store, StoreError};
 /// is served without reading the disk. Small: it is memory of every replica of every tenant.
 const KEPT_BYTES: usize = 4 << 20;
 
+/// Payload bytes of durable entries kept in memory until they are applied. Beyond this they are read
+/// from the disk again: a replica that copies its log faster than it can apply it, as one that was
+/// away does, would otherwise hold all that it was away for.
+const UNAPPLIED_BYTES: usize = 16 << 20;
+
 /// The log in front of the store's oplog.
 pub(super) struct Tail {
     store: Arc<Store>,
@@ -64,14 +69,15 @@ impl Tail {
         }
     }
 
-    /// Forget the oldest entries in memory up to `index`, beyond what is kept anyway.
-    pub(super) fn forget(&mut self, index: Index) {
-        while self.recent_bytes > KEPT_BYTES
-            && self
-                .recent
-                .front()
-                .is_some_and(|entry| entry.head.index <= index)
-        {
+    /// Forget the oldest entries in memory, beyond what is kept anyway: those up to `applied`, or if
+    /// they are far too many those up to `durable`.
+    pub(super) fn forget(&mut self, applied: Index, durable: Index) {
+        while let Some(entry) = self.recent.front() {
+            let is_applied = entry.head.index <= applied && self.recent_bytes > KEPT_BYTES;
+            let is_durable = entry.head.index <= durable && self.recent_bytes > UNAPPLIED_BYTES;
+            if !is_applied && !is_durable {
+                return;
+            }
             let gone = self.recent.pop_front();
             self.recent_bytes -= gone.map_or(0, |entry| entry.payload.len());
         }

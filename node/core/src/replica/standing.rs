@@ -62,6 +62,11 @@ impl Replica {
                 .is_some_and(|register| register.pod_of(replica).is_some())
     }
 
+    /// Last index of the log known to be on this disk.
+    pub fn durable(&self) -> Index {
+        self.writes.durable_last()
+    }
+
     /// Nobody who answers lacks an entry up to here. Beyond what is applied nothing may be trimmed;
     /// up to here it costs nobody a snapshot.
     pub fn spare(&self) -> Index {
