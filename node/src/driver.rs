@@ -26,7 +26,7 @@ use percolate_core::operation::{IdempotencyKey, Operation, Transaction};
 use percolate_core::replica::{
     self, Effect, Input, Millis, Position, Replica, RequestId, Restored, Timing,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::answers::Answers;
@@ -39,21 +39,24 @@ use crate::metrics::Metrics;
 use crate::register::Registry;
 use crate::snapshot::outgoing::Outgoing;
 use crate::store::{Durable, Store, StoreError};
-use crate::tenant::{Command, Handle, Status, Unavailable, Written};
+use crate::tenant::{Command, Handle, Status, Unavailable, WriteReply};
 use crate::transport::{Network, Transport};
 
 /// Commands waiting for the driver. Beyond this clients are told to come back: it is more than a
-/// batch of the log can take, so a longer queue would only add latency.
+/// batch of the log can take, so a longer queue would only add latency. Their bytes are bounded by
+/// [`crate::admission`].
 const COMMANDS: usize = 4_096;
 
-/// Messages waiting for the driver; senders are slowed down beyond this.
+/// Messages waiting for the driver; senders are slowed down beyond this. Their bytes are bounded by
+/// what a leader sends ahead to a follower (`core::replica::progress`).
 const INPUTS: usize = 1_024;
 
 /// Inputs taken in before effects go out together: what arrived together travels together.
 const BATCH: usize = 512;
 
-/// Writes proposed and not yet answered. Bounds the memory of a leader whose follower hangs.
-const UNANSWERED: usize = 16_384;
+/// Linearizable reads that wait for the in-sync replicas to confirm; beyond this clients are told to
+/// come back. A follower that hangs keeps them waiting, also those whose clients have gone.
+const CONFIRMATIONS: usize = 4_096;
 
 /// Payload bytes applied in one batch.
 const APPLY_BYTES: usize = 4 << 20;
@@ -274,7 +277,7 @@ impl Driver {
         match done {
             Done::Persisted(ticket) => {
                 self.step(Input::Persisted(ticket));
-                self.tail.forget(self.replica.durable());
+                self.tail.forget(self.applied, self.replica.durable());
             }
             Done::Applied { entries, outcomes } => {
                 if let Some(last) = entries.last() {
@@ -283,6 +286,7 @@ impl Driver {
                 let incarnation = self.store.durable().incarnation;
                 self.answers
                     .applied(incarnation, &entries, outcomes, &self.metrics);
+                self.tail.forget(self.applied, self.replica.durable());
                 self.trim();
             }
             Done::Failed(error) => return Err(DriverError::Disk(error)),
@@ -297,6 +301,9 @@ impl Driver {
                 idempotency_key,
                 reply,
             } => self.write(operations, idempotency_key, reply),
+            Command::Confirm { reply } if self.answers.unconfirmed() >= CONFIRMATIONS => {
+                let _ = reply.send(Err(Unavailable::Overloaded));
+            }
             Command::Confirm { reply } => {
                 let id = self.new_id();
                 self.answers.confirming(id, reply);
@@ -314,16 +321,15 @@ impl Driver {
         &mut self,
         operations: Vec<Operation>,
         idempotency_key: Option<IdempotencyKey>,
-        reply: oneshot::Sender<Result<Written, Unavailable>>,
+        reply: WriteReply,
     ) {
-        if self.answers.unanswered() >= UNANSWERED {
-            let _ = reply.send(Err(Unavailable::Overloaded));
-            return;
+        if reply.is_closed() {
+            return; // its client has gone before anything was done
         }
         self.clock = self.clock.next(wall_ms());
         // The API has checked the number of operations; an invalid transaction cannot come here.
         let Ok(transaction) = Transaction::new(self.clock, idempotency_key, operations) else {
-            let _ = reply.send(Err(Unavailable::Overloaded));
+            reply.send(Err(Unavailable::Overloaded));
             return;
         };
         let payload = codec::encode_transaction(&transaction);

@@ -5,6 +5,7 @@
 //!     -> client: api -> a node's server
 //! ```
 
+pub mod admission;
 pub mod cli;
 pub mod client;
 pub mod driver;

@@ -14,12 +14,17 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Threads of the runtime: a replica's work is one loop and a few connections.
 const WORKERS: usize = 2;
 
+/// Threads for what waits on the disk, beside those of the store itself: reads of lists and watches,
+/// decoding, copies of the store. Each may hold some megabytes; further work waits.
+const BLOCKING: usize = 64;
+
 fn main() -> ExitCode {
     let cli = Cli::from_process();
     // One provider of cryptography, chosen before anything can ask for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
         .enable_all()
         .build();
     let runtime = match runtime {

@@ -30,6 +30,9 @@ use crate::transport::{LinkService, Network};
 /// what is sent here is answered, or forwarded; a connection to a pod that is gone would hang.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Connections to the port of health and metrics: the kubelet and a few who scrape.
+const HEALTH_CONNECTIONS: usize = 32;
+
 /// What is to be done when a replica has ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -45,7 +48,7 @@ pub async fn run(options: cli::Serve) -> anyhow::Result<Next> {
     let store =
         Store::open(&options.data_dir, ReplicaId(random())).context("cannot open the store")?;
     let store = Arc::new(store);
-    let registry = KubernetesRegister::in_cluster(&options.namespace, &options.register)?;
+    let registry = KubernetesRegister::connect(&options.namespace, &options.register).await?;
     let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
     let api_port = options.api_listen.port();
     let domain = options.peer_domain.clone();
@@ -72,7 +75,16 @@ pub async fn run(options: cli::Serve) -> anyhow::Result<Next> {
         status: ends.status.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
+    let health = tokio::spawn(tls::serve(
+        bind(options.health_listen).await?,
+        Security::None,
+        health::router(health),
+        tls::Limits {
+            connections: HEALTH_CONNECTIONS,
+            ..tls::Limits::default()
+        },
+        CancellationToken::new(),
+    ));
     let driver = tokio::spawn(driver.run());
     let ended = serve(&options, tls, ends, metrics, replica_id, driver).await;
     watch_tls.abort();
@@ -87,10 +99,6 @@ fn network(options: &cli::Serve, tls: &Tls) -> Network {
         connector: Connector::new(tls),
         address: Arc::new(address),
     }
-}
-
-async fn serve_health(listener: TcpListener, health: Health) -> std::io::Result<()> {
-    axum::serve(listener, health::router(health)).await
 }
 
 /// The two TLS ports, until a signal or the driver's end.

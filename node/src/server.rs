@@ -14,6 +14,7 @@
 //! name (see [`json`]), so nothing is accepted and ignored.
 
 mod access;
+mod answering;
 mod batch;
 mod body;
 mod edges;
@@ -44,7 +45,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use percolate_api::http::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -81,6 +82,7 @@ struct Serving {
     app: App,
     places: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
+    answers: answering::Memory,
 }
 
 /// The API of `app`.
@@ -88,6 +90,7 @@ pub fn router(app: App) -> Router {
     let serving = Arc::new(Serving {
         places: Arc::new(Semaphore::new(app.limits.concurrent_requests)),
         body_memory: Arc::new(Semaphore::new(app.limits.held_body_bytes)),
+        answers: answering::Memory::new(app.limits.held_answer_bytes),
         app: app.clone(),
     });
     let api = Router::new()
@@ -130,13 +133,14 @@ pub fn router(app: App) -> Router {
 }
 
 async fn serve(State(serving): State<Arc<Serving>>, request: Request, next: Next) -> Response {
-    let asked = request.headers().clone();
+    let (asked, method) = (request.headers().clone(), request.method().clone());
     let response = match serving.admit(&asked) {
         // The place is kept until the answer stands.
         Ok(_place) => serving.answer(request, next).await,
-        Err(failure) => failure.into_response(),
+        Err(failure) => serving.refuse(request, failure).await,
     };
-    reply::finish(response, &asked, &serving.app.handle.status()).await
+    let response = reply::finish(response, &asked, &serving.app.handle.status()).await;
+    serving.answers.hold(&method, response)
 }
 
 impl Serving {
@@ -151,6 +155,16 @@ impl Serving {
                 format!("{limit} requests are being served already; try again later"),
             )
         })
+    }
+
+    /// Refuse a request unread. Strangers are not listened to any longer.
+    async fn refuse(&self, request: Request, failure: Failure) -> Response {
+        let limits = &self.app.limits;
+        let response = failure.into_response();
+        if response.status() != StatusCode::UNAUTHORIZED {
+            body::discard(request.into_body(), limits.body_bytes, limits.body_timeout).await;
+        }
+        response
     }
 
     async fn answer(&self, request: Request, next: Next) -> Response {
@@ -168,8 +182,11 @@ impl Serving {
             Err(error) => return Failure::from(error).into_response(),
         };
         let sent = held.bytes.clone();
-        let plain = match encoding::decode(&parts.headers, sent.clone(), limits.body_bytes).await {
-            Ok(plain) => plain,
+        let memory = &self.body_memory;
+        let decoded = encoding::decode(&parts.headers, sent.clone(), limits.body_bytes, memory);
+        // Its share of the memory is kept, like that of the body as sent, until the answer stands.
+        let (plain, _share) = match decoded.await {
+            Ok(plain) => plain.into_parts(),
             Err(error) => return Failure::from(error).into_response(),
         };
         let relay = Relay {

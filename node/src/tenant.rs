@@ -9,12 +9,13 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
 use percolate_core::operation::{IdempotencyKey, Operation, Outcome};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::admission::{Admission, Bounds, Place};
 use crate::store::Store;
 
 /// Where a client stands in a tenant's history. Opaque to clients; sent with every reply and
@@ -179,7 +180,7 @@ pub enum Command {
         /// The same key again gets the first answer.
         idempotency_key: Option<IdempotencyKey>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Result<Written, Unavailable>>,
+        reply: WriteReply,
     },
     /// Answer once everything acknowledged before now is applied here and leadership is confirmed.
     Confirm {
@@ -193,6 +194,26 @@ pub enum Command {
     },
 }
 
+/// Where the answer to a write goes, and its place among those that wait, which is free once this is
+/// gone.
+#[derive(Debug)]
+pub struct WriteReply {
+    sender: oneshot::Sender<Result<Written, Unavailable>>,
+    _place: Place,
+}
+
+impl WriteReply {
+    /// Answer; nobody may be waiting any more.
+    pub fn send(self, answer: Result<Written, Unavailable>) {
+        let _ = self.sender.send(answer);
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
 /// Cheap to clone; one per connection is fine.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -200,6 +221,7 @@ pub struct Handle {
     pub store: Arc<Store>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    admission: Admission,
 }
 
 /// How long a read waits for this replica to reach its session token before it is sent to the
@@ -217,6 +239,7 @@ impl Handle {
             store,
             commands,
             status,
+            admission: Admission::new(Bounds::default()),
         }
     }
 
@@ -231,13 +254,21 @@ impl Handle {
     }
 
     /// Write `operations` as one transaction; returns when it is durable on every in-sync replica
-    /// and visible here. Dropping the future does not undo the write.
+    /// and visible here. Dropping the future does not undo the write. Overload is told at once: nothing
+    /// waits for a place.
     pub async fn write(
         &self,
         operations: Vec<Operation>,
         idempotency_key: Option<IdempotencyKey>,
     ) -> Result<Written, Unavailable> {
-        let (reply, answer) = oneshot::channel();
+        let bytes = operations.iter().map(Operation::size).sum();
+        let place = self.admission.admit(bytes, Instant::now());
+        let place = place.ok_or(Unavailable::Overloaded)?;
+        let (sender, answer) = oneshot::channel();
+        let reply = WriteReply {
+            sender,
+            _place: place,
+        };
         let command = Command::Write {
             operations,
             idempotency_key,

@@ -11,6 +11,7 @@ mod connect;
 mod generation;
 mod rotating;
 mod serve;
+mod stalling;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

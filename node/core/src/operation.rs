@@ -5,6 +5,7 @@
 
 mod idempotency;
 mod outcome;
+mod size;
 
 use std::collections::BTreeMap;
 

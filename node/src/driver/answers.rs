@@ -9,9 +9,8 @@ use percolate_core::replica::{Refusal, RequestId};
 use tokio::sync::oneshot;
 
 use crate::metrics::{Metrics, WriteOutcome};
-use crate::tenant::{SessionToken, Unavailable, Written};
+use crate::tenant::{SessionToken, Unavailable, WriteReply, Written};
 
-type WriteReply = oneshot::Sender<Result<Written, Unavailable>>;
 type ConfirmReply = oneshot::Sender<Result<Index, Unavailable>>;
 
 /// All clients that wait for an answer.
@@ -27,8 +26,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn unanswered(&self) -> usize {
-        self.proposing.len() + self.waiting.len()
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.confirming.len() + self.confirmed.len()
     }
 
     pub(super) fn proposing(&mut self, id: RequestId, reply: WriteReply) {
@@ -63,7 +62,7 @@ impl Answers {
             Refusal::Overloaded => Unavailable::Overloaded,
         };
         if let Some(reply) = self.proposing.remove(&id) {
-            let _ = reply.send(Err(why));
+            reply.send(Err(why));
         } else if let Some(reply) = self.confirming.remove(&id) {
             let _ = reply.send(Err(why));
         }
@@ -85,7 +84,7 @@ impl Answers {
     /// leader's hands.
     pub(super) fn stepped_down(&mut self, commit: Index) {
         for (_, reply) in self.waiting.split_off(&(commit + 1)) {
-            let _ = reply.send(Err(Unavailable::UnknownOutcome));
+            reply.send(Err(Unavailable::UnknownOutcome));
         }
     }
 
@@ -113,7 +112,7 @@ impl Answers {
                 epoch: entry.head.epoch,
                 index: entry.head.index,
             };
-            let _ = reply.send(Ok(Written { outcome, token }));
+            reply.send(Ok(Written { outcome, token }));
         }
     }
 

@@ -37,8 +37,10 @@ enum LogWork {
     Trim(Index),
 }
 
-/// The driver's ends of the queues. Their lengths are bounded by what the replica has under way:
-/// its window of entries, and one batch to apply.
+/// The driver's ends of the queues. They are bounded by what may be under way: at a leader the writes
+/// that were let in ([`crate::admission`]), at a follower what is sent ahead to it
+/// (`core::replica::progress`); and one batch to apply. A limit of their own could only lose writes
+/// or stop the driver, which must answer while a disk hangs.
 pub(super) struct Disk {
     writes: mpsc::UnboundedSender<LogWork>,
     applies: mpsc::UnboundedSender<Vec<SharedEntry>>,

@@ -11,10 +11,14 @@ use percolate_core::replica::Persist;
 
 use crate::store::{Store, StoreError};
 
-/// Payload bytes of durable entries kept in memory, so that a follower a little behind is served, and
-/// entries are applied, without reading the disk. Small: it is memory of every replica of every
-/// tenant. Applying may lag far behind the log in a replica that catches up: it reads the disk then.
+/// Payload bytes of durable and applied entries kept in memory, so that a follower a little behind
+/// is served without reading the disk. Small: it is memory of every replica of every tenant.
 const KEPT_BYTES: usize = 4 << 20;
+
+/// Payload bytes of durable entries kept in memory until they are applied. Beyond this they are read
+/// from the disk again: a replica that copies its log faster than it can apply it, as one that was
+/// away does, would otherwise hold all that it was away for.
+const UNAPPLIED_BYTES: usize = 16 << 20;
 
 /// The log in front of the store's oplog.
 pub(super) struct Tail {
@@ -65,15 +69,15 @@ impl Tail {
         }
     }
 
-    /// Forget the oldest entries in memory up to `durable`, which are on the disk, beyond what is kept
-    /// anyway.
-    pub(super) fn forget(&mut self, durable: Index) {
-        while self.recent_bytes > KEPT_BYTES
-            && self
-                .recent
-                .front()
-                .is_some_and(|entry| entry.head.index <= durable)
-        {
+    /// Forget the oldest entries in memory, beyond what is kept anyway: those up to `applied`, or if
+    /// they are far too many those up to `durable`.
+    pub(super) fn forget(&mut self, applied: Index, durable: Index) {
+        while let Some(entry) = self.recent.front() {
+            let is_applied = entry.head.index <= applied && self.recent_bytes > KEPT_BYTES;
+            let is_durable = entry.head.index <= durable && self.recent_bytes > UNAPPLIED_BYTES;
+            if !is_applied && !is_durable {
+                return;
+            }
             let gone = self.recent.pop_front();
             self.recent_bytes -= gone.map_or(0, |entry| entry.payload.len());
         }
@@ -173,7 +177,7 @@ mod tests {
     use crate::store::LogChange;
 
     const ENTRY_BYTES: usize = 1 << 20;
-    const LAST: Index = 12;
+    const LAST: Index = 24;
 
     fn entries() -> Vec<SharedEntry> {
         let mut last = Head::default();
@@ -202,7 +206,7 @@ mod tests {
             append: entries.clone(),
         };
         tail.extend(&persist);
-        tail.forget(0);
+        tail.forget(0, 0);
         assert_eq!(tail.recent.len(), entries.len(), "none is on the disk yet");
         let change = LogChange {
             promise: Some(1),
@@ -210,7 +214,13 @@ mod tests {
             ..LogChange::default()
         };
         store.persist(&change).expect("written");
-        tail.forget(LAST);
+        tail.forget(0, LAST);
+        assert!(
+            tail.recent_bytes <= UNAPPLIED_BYTES,
+            "{}",
+            tail.recent_bytes
+        );
+        tail.forget(LAST, LAST);
         assert!(tail.recent_bytes <= KEPT_BYTES, "{}", tail.recent_bytes);
         let mut read = Vec::new();
         while (read.len() as Index) < LAST {

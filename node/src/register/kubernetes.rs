@@ -12,6 +12,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::config::KubeConfigOptions;
 use kube::{Api, Client, ResourceExt};
 use percolate_core::register::{Register, Version, View};
 use percolate_core::replica::ChangeOutcome;
@@ -37,6 +38,9 @@ pub enum KubernetesError {
     /// No service account, or one that cannot be read.
     #[error("cannot read the pod's service account: a replica runs in a pod made by the operator")]
     ServiceAccount(#[source] kube::config::InClusterError),
+    /// `KUBECONFIG` is set, and what it names does not do.
+    #[error("cannot use the cluster that KUBECONFIG names")]
+    Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
     /// The client cannot be made.
     #[error("cannot make a client of the Kubernetes API")]
     Client(#[source] Box<kube::Error>),
@@ -54,10 +58,18 @@ pub struct KubernetesRegister {
 }
 
 impl KubernetesRegister {
-    /// The register `name` in `namespace`, reached with the pod's service account.
-    pub fn in_cluster(namespace: &str, name: &str) -> Result<Self, KubernetesError> {
+    /// The register `name` in `namespace`, reached with the pod's service account, or as `KUBECONFIG`
+    /// says where that is set: for a replica that runs in no pod.
+    pub async fn connect(namespace: &str, name: &str) -> Result<Self, KubernetesError> {
+        let found = if std::env::var_os("KUBECONFIG").is_some() {
+            kube::Config::from_kubeconfig(&KubeConfigOptions::default())
+                .await
+                .map_err(|error| KubernetesError::Kubeconfig(Box::new(error)))?
+        } else {
+            kube::Config::incluster().map_err(KubernetesError::ServiceAccount)?
+        };
         let client = |read_timeout| {
-            let mut config = kube::Config::incluster().map_err(KubernetesError::ServiceAccount)?;
+            let mut config = found.clone();
             config.default_retry = false;
             config.connect_timeout = Some(ANSWER_WITHIN);
             config.read_timeout = read_timeout;

@@ -1,4 +1,5 @@
-//! Request bodies, collected whole within bounds of size, of time and of the node's memory.
+//! Request bodies, collected whole within bounds of size, of time and of the node's memory. Answers
+//! have a share of memory, too, until they are sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,40 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(super) struct Held {
     /// As it was sent.
     pub(super) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    share: Share,
+}
+
+/// A part of the memory set aside, given back when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Share(Option<OwnedSemaphorePermit>);
+
+impl Share {
+    /// Take so many bytes more of `memory` (one permit a byte); `false` if others hold them.
+    pub(super) fn grow(&mut self, memory: &Arc<Semaphore>, bytes: usize) -> bool {
+        let Ok(bytes) = u32::try_from(bytes) else {
+            return false;
+        };
+        let Ok(taken) = Arc::clone(memory).try_acquire_many_owned(bytes) else {
+            return false;
+        };
+        match &mut self.0 {
+            Some(share) => share.merge(taken),
+            None => self.0 = Some(taken),
+        }
+        true
+    }
+}
+
+impl Held {
+    /// These bytes with their share.
+    pub(super) fn new(bytes: Bytes, share: Share) -> Self {
+        Self { bytes, share }
+    }
+
+    /// Both, apart.
+    pub(super) fn into_parts(self) -> (Bytes, Share) {
+        (self.bytes, self.share)
+    }
 }
 
 /// Why a body was not taken.
@@ -57,7 +91,7 @@ pub(super) async fn collect(
 
 async fn read(mut body: Body, limit: usize, memory: &Arc<Semaphore>) -> Result<Held, BodyError> {
     let mut bytes = BytesMut::new();
-    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut share = Share::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyError::Broken {
             reason: error.to_string(),
@@ -68,20 +102,32 @@ async fn read(mut body: Body, limit: usize, memory: &Arc<Semaphore>) -> Result<H
         if bytes.len() + data.len() > limit {
             return Err(BodyError::TooLarge { limit });
         }
-        let more = u32::try_from(data.len()).map_err(|_| BodyError::TooLarge { limit })?;
-        let taken = Arc::clone(memory)
-            .try_acquire_many_owned(more)
-            .map_err(|_| BodyError::MemoryFull)?;
-        match &mut share {
-            Some(share) => share.merge(taken),
-            None => share = Some(taken),
+        if !share.grow(memory, data.len()) {
+            let left = limit - bytes.len();
+            drop((bytes, share));
+            take_in(&mut body, left).await;
+            return Err(BodyError::MemoryFull);
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(Held {
-        bytes: bytes.freeze(),
-        _share: share,
-    })
+    Ok(Held::new(bytes.freeze(), share))
+}
+
+/// Take in the rest of a body that nobody wants, at most `limit` bytes within `timeout`, and keep
+/// nothing of it: a client that is still sending would lose the answer together with its connection.
+pub(super) async fn discard(mut body: Body, limit: usize, timeout: Duration) {
+    // Whether it was in time or not, it is not wanted.
+    let _ = tokio::time::timeout(timeout, take_in(&mut body, limit)).await;
+}
+
+async fn take_in(body: &mut Body, mut limit: usize) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(left) = limit.checked_sub(bytes) else {
+            return;
+        };
+        limit = left;
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! zstd on the way in and out, with bounds on what a small body may blow up to.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use tokio::sync::Semaphore;
+
+use super::body::{Held, Share};
 
 /// Answers below this are sent as they are: the frame would cost more than it saves.
 pub(super) const WORTH_COMPRESSING_BYTES: usize = 1024;
@@ -18,6 +22,13 @@ const LEVEL: i32 = 3;
 /// Largest window a sender may demand (8 MiB): what zstd's own levels up to 19 need, and a bound
 /// on the memory of one decoder.
 const WINDOW_LOG_MAX: u32 = 23;
+
+/// Decoders at work at a time, each with a window of up to 8 MiB; others wait for them. More than the
+/// processors of most pods.
+static DECODERS: Semaphore = Semaphore::const_new(4);
+
+/// How much is decoded at a time: the step in which memory is asked for.
+const STEP_BYTES: usize = 64 * 1024;
 
 /// Why a body could not be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,27 +51,36 @@ pub(super) enum DecodeError {
         /// The limit.
         limit: usize,
     },
+    /// Other bodies fill the memory set aside for them.
+    #[error("too many request bodies are held")]
+    MemoryFull,
 }
 
-/// The plain body of a request, at most `limit` bytes.
+/// The plain body of a request, at most `limit` bytes. What it has beyond `body` itself is held of
+/// `memory`, one permit a byte.
 pub(super) async fn decode(
     headers: &HeaderMap,
     body: Bytes,
     limit: usize,
-) -> Result<Bytes, DecodeError> {
+    memory: &Arc<Semaphore>,
+) -> Result<Held, DecodeError> {
     let Some(encoding) = headers.get(CONTENT_ENCODING) else {
-        return Ok(body);
+        return Ok(Held::new(body, Share::default()));
     };
     match encoding.as_bytes() {
-        b"identity" => Ok(body),
-        // How much comes out is not known yet: never on the event loop.
-        b"zstd" => tokio::task::spawn_blocking(move || unzstd(&body, limit))
-            .await
-            .unwrap_or_else(|error| {
-                Err(DecodeError::Malformed {
-                    reason: error.to_string(),
+        b"identity" => Ok(Held::new(body, Share::default())),
+        b"zstd" => {
+            let _decoder = DECODERS.acquire().await;
+            let memory = Arc::clone(memory);
+            // How much comes out is not known yet: never on the event loop.
+            tokio::task::spawn_blocking(move || unzstd(&body, limit, &memory))
+                .await
+                .unwrap_or_else(|error| {
+                    Err(DecodeError::Malformed {
+                        reason: error.to_string(),
+                    })
                 })
-            }),
+        }
         other => Err(DecodeError::UnknownEncoding {
             encoding: String::from_utf8_lossy(other).chars().take(64).collect(),
         }),
@@ -103,27 +123,42 @@ fn compressed(plain: &[u8]) -> Option<Bytes> {
     zstd::bulk::compress(plain, LEVEL).ok().map(Bytes::from)
 }
 
-fn unzstd(body: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
+fn unzstd(body: &[u8], limit: usize, memory: &Arc<Semaphore>) -> Result<Held, DecodeError> {
     let malformed = |error: std::io::Error| DecodeError::Malformed {
         reason: error.to_string(),
     };
     let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(malformed)?;
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(malformed)?;
-    let mut plain = Vec::new();
-    // One byte more than allowed tells "at the limit" from "over it" without decoding the rest.
-    let read = decoder
-        .take(limit as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(malformed)?;
-    if read > limit {
-        return Err(DecodeError::TooLarge { limit });
+    let (mut plain, mut share) = (Vec::new(), Share::default());
+    loop {
+        // One byte more than allowed tells "at the limit" from "over it" without decoding the rest.
+        let step = STEP_BYTES.min(limit + 1 - plain.len());
+        let read = (&mut decoder)
+            .take(step as u64)
+            .read_to_end(&mut plain)
+            .map_err(malformed)?;
+        if plain.len() > limit {
+            return Err(DecodeError::TooLarge { limit });
+        }
+        if !share.grow(memory, read) {
+            return Err(DecodeError::MemoryFull);
+        }
+        if read < step {
+            return Ok(Held::new(plain.into(), share));
+        }
     }
-    Ok(plain.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The decoded body, with memory enough.
+    async fn decode(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, DecodeError> {
+        let memory = Arc::new(Semaphore::new(2 * limit));
+        let decoded = super::decode(headers, body, limit, &memory).await;
+        decoded.map(|held| held.into_parts().0)
+    }
 
     fn encoded(encoding: &str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, encoding.parse().unwrap())])
@@ -190,6 +225,25 @@ mod tests {
             decode(&encoded("gzip"), Bytes::new(), limit).await,
             Err(DecodeError::UnknownEncoding { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn what_a_small_body_becomes_has_a_share_of_the_memory() {
+        let (limit, memory) = (1 << 20, Arc::new(Semaphore::new(1 << 20)));
+        let body = |bytes: usize| compressed(&vec![0; bytes]).unwrap();
+        let zstd = encoded("zstd");
+        let first = super::decode(&zstd, body(600_000), limit, &memory).await;
+        let first = first.expect("there is room");
+        assert_eq!(memory.available_permits(), (1 << 20) - 600_000);
+        let second = super::decode(&zstd, body(600_000), limit, &memory).await;
+        assert_eq!(second.unwrap_err(), DecodeError::MemoryFull);
+        drop(first);
+        assert_eq!(memory.available_permits(), 1 << 20, "all is given back");
+        assert!(
+            super::decode(&zstd, body(limit), limit, &memory)
+                .await
+                .is_ok()
+        );
     }
 
     #[test]

@@ -283,7 +283,7 @@ async fn drive(
         let behaviour = behaviour.lock().unwrap().clone();
         match (command, behaviour) {
             (Command::Write { reply, .. }, Behaviour::Refuse(unavailable)) => {
-                drop(reply.send(Err(unavailable)));
+                reply.send(Err(unavailable));
             }
             (Command::Confirm { reply }, Behaviour::Refuse(unavailable)) => {
                 drop(reply.send(Err(unavailable)));
@@ -316,7 +316,7 @@ async fn drive(
                     Behaviour::Forget => Err(Unavailable::UnknownOutcome),
                     _ => Ok(Written { outcome, token }),
                 };
-                drop(reply.send(answer));
+                reply.send(answer);
             }
         }
     }

@@ -6,6 +6,7 @@
 //! One hop, whole bodies, no retries: when to try again is [`super::relay`]'s decision, for which
 //! it must know whether anything was sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Request, Response};
+use tokio::sync::Semaphore;
 
 /// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -58,6 +60,11 @@ pub trait Forward: Send + Sync + 'static {
 /// leader that vanished is asked for anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests at the leader at a time, each with a connection to itself; further ones wait until their
+/// deadline. A quarter of the connections that the leader takes: its own clients come before those of
+/// a follower that has too many.
+const FORWARDED: usize = 128;
+
 /// Idle connections kept to the leader: what a busy follower uses at a time.
 const IDLE_CONNECTIONS: usize = 32;
 
@@ -65,6 +72,7 @@ const IDLE_CONNECTIONS: usize = 32;
 #[derive(Debug, Clone)]
 pub struct HttpForwarder {
     client: reqwest::Client,
+    places: Arc<Semaphore>,
 }
 
 impl HttpForwarder {
@@ -80,7 +88,10 @@ impl HttpForwarder {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            places: Arc::new(Semaphore::new(FORWARDED)),
+        })
     }
 }
 
@@ -91,8 +102,10 @@ impl Forward for HttpForwarder {
         request: Request<Bytes>,
     ) -> BoxFuture<'static, Result<Response<Bytes>, ForwardError>> {
         let url = address(base_url, request.uri());
-        let client = self.client.clone();
+        let (client, places) = (self.client.clone(), Arc::clone(&self.places));
         Box::pin(async move {
+            // Kept until the answer is here. It is never closed.
+            let _place = places.acquire().await;
             let (mut parts, body) = request.into_parts();
             strip_hop_by_hop(&mut parts.headers);
             let sent = client

@@ -9,6 +9,11 @@ use percolate_core::model::Json;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// Values in one document, those within others included. Each takes thirty to a hundred bytes of memory
+/// and two of the body: without a limit the largest body would fill the memory of a small pod. An
+/// item with so many numbers is nearly as large as one may be.
+const MOST_VALUES: usize = 512 * 1024;
+
 /// Why a body is not what it should be; the text is meant for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -34,7 +39,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
 fn document(body: &[u8]) -> Result<Value, JsonError> {
     let refused = |reason: String| JsonError { reason };
     let text = std::str::from_utf8(body).map_err(|_| refused("it is not UTF-8".to_owned()))?;
-    let json = Json::parse(text).map_err(|error| refused(error.to_string()))?;
+    let json = Json::parse_within(text, MOST_VALUES).map_err(|error| refused(error.to_string()))?;
     Ok(json.into())
 }
 
@@ -50,12 +55,17 @@ mod tests {
         let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         let (deep, deepest) = (nested(MAX_JSON_DEPTH + 1), nested(MAX_JSON_DEPTH));
         let abyss = "[".repeat(10_000);
+        let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        // The array itself is a value, too.
+        let (most, one_more) = (zeros(MOST_VALUES - 1), zeros(MOST_VALUES));
         let cases = [
             (r#"{"a":1,"a":2}"#, Some("second time")),
             (r#"{"a":{"b":1,"b":1}}"#, Some("second time")),
             (deep.as_str(), Some("nested deeper")),
             (deepest.as_str(), None),
             (abyss.as_str(), Some("nested deeper")),
+            (most.as_str(), None),
+            (one_more.as_str(), Some("more than 524288 values")),
             ("NaN", Some("a value")),
             ("1e400", Some("out of range")),
             (r#""\ud800""#, Some("surrogates")),
@@ -68,7 +78,7 @@ mod tests {
         for (body, refused) in cases {
             let outcome = document(body.as_bytes());
             match refused {
-                None => assert!(outcome.is_ok(), "{body}: {outcome:?}"),
+                None => assert!(outcome.is_ok(), "{body:.80}: {outcome:?}"),
                 Some(reason) => {
                     let error = outcome.expect_err(body).reason;
                     assert!(error.contains(reason), "{body}: {error}");

@@ -24,8 +24,12 @@ pub struct Limits {
     /// How long a watch goes on at a replica that does not serve (it hears no leader): as long as a
     /// request waits for one. Its client finds a better replica, or this one again.
     pub watch_unserved: Duration,
-    /// Bytes of request bodies held at a time, so that many large bodies cannot fill the memory.
+    /// Bytes of request bodies held at a time, as sent and as decompressed, so that many large bodies
+    /// cannot fill the memory.
     pub held_body_bytes: usize,
+    /// Bytes of answers held at a time: from when they are made until they are sent, which their
+    /// readers may take their time for. More are answered 429.
+    pub held_answer_bytes: usize,
     /// How long a client may take to send its body: a slow sender must not hold its place.
     pub body_timeout: Duration,
     /// How long a request may take once its body is here, changes of leader included. Longer than
@@ -44,6 +48,7 @@ impl Default for Limits {
             watch_heartbeat: WATCH_HEARTBEAT,
             watch_unserved: Duration::from_secs(10),
             held_body_bytes: 4 * BODY_BYTES,
+            held_answer_bytes: 4 * BODY_BYTES,
             body_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(10),
             retry_pause: Duration::from_millis(50),

@@ -16,6 +16,7 @@ use percolate_api::http::{
 use percolate_core::clock::Hlc;
 use percolate_core::model::{Kind, Name};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::App;
 use super::problem::Failure;
@@ -23,6 +24,9 @@ use super::reading::{ConsistencyWord, Freshness, seen};
 use super::reply;
 use crate::store::{ListQuery, Page};
 use crate::tenant::Unavailable;
+
+/// Pages read at a time, each of some megabytes several times over; further ones wait.
+static READERS: Semaphore = Semaphore::const_new(8);
 
 /// What a list is asked for.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub(super) async fn list(app: &App, kind: Kind, listing: Listing) -> Result<Resp
     let query = listing.query.validated(kind)?;
     let token = listing.freshness.reach(app).await?;
     let store = std::sync::Arc::clone(&app.handle.store);
+    let _reader = READERS.acquire().await;
     // A page may be megabytes: reading it must not hold up other requests.
     let read =
         tokio::task::spawn_blocking(move || store.list(&query).map(|page| render(&page))).await;

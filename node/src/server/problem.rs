@@ -174,6 +174,7 @@ impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::TooLarge { limit } => too_large(limit),
+            DecodeError::MemoryFull => BodyError::MemoryFull.into(),
             DecodeError::Malformed { .. } => Self::bad_request(error.to_string()),
             DecodeError::UnknownEncoding { .. } => {
                 let detail = format!("{error}; send the body as it is or as zstd");

@@ -1,5 +1,5 @@
-//! The accept loop of every TLS port: bounded connections, bounded handshakes, HTTP/1.1 or HTTP/2
-//! as negotiated, and an end that lets requests finish.
+//! The accept loop of every port: bounded connections, bounded handshakes, HTTP/1.1 or HTTP/2 as
+//! negotiated, and an end that lets requests finish.
 //!
 //! ```text
 //! accept -> permit -> handshake (newest certificates) -> router, until the client or shutdown ends it
@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::Tls;
+use super::stalling::Stalling;
 
 /// Pause after a failed accept: the usual cause is too many open files, which only time cures.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -33,8 +34,19 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests at once on one HTTP/2 connection.
-const STREAMS_PER_CONNECTION: u32 = 256;
+/// Requests at once on one HTTP/2 connection: what the protocol's authors recommend at least. One
+/// connection must not take a node's places all by itself.
+const STREAMS_PER_CONNECTION: u32 = 128;
+
+/// Requests that a client may take back before they were looked at; more end the connection. Opening and
+/// taking back costs a client nothing and a server a good deal ("rapid reset").
+const RESET_STREAMS: usize = 32;
+
+/// Bytes of a request's head. Ids have 256 bytes at most, three of them escaped fit in well.
+const HEAD_BYTES: u32 = 16 * 1024;
+
+/// Bytes read ahead on an HTTP/1.1 connection: the longest head, and pieces of a body.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Bytes a client may send ahead, per request and per connection: bounds memory, and is enough to
 /// fill a gigabit link at 10 ms.
@@ -48,6 +60,8 @@ pub enum Security {
     Open(Tls),
     /// TLS with a client certificate of the tenant's authority.
     Mutual(Tls),
+    /// Without TLS: for what everybody may know.
+    None,
 }
 
 /// What one port may use.
@@ -59,6 +73,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// From the first byte of an HTTP/1.1 request to the end of its head.
     pub request_head: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stalled: Duration,
     /// What requests get to finish in at shutdown.
     pub drain: Duration,
 }
@@ -70,6 +86,8 @@ impl Default for Limits {
             connections: 512,
             handshake: Duration::from_secs(5),
             request_head: Duration::from_secs(10),
+            // As long as a client may take for its body: an answer that nobody reads holds memory.
+            stalled: Duration::from_secs(30),
             // Well within a pod's 60 s of grace, which a hand-over needs too.
             drain: Duration::from_secs(15),
         }
@@ -149,6 +167,7 @@ impl Connection {
         let settings = match security {
             Security::Open(tls) => tls.open_server(),
             Security::Mutual(tls) => tls.mutual_server(),
+            Security::None => return self.serve(tcp, false, router).await,
         };
         let handshake = TlsAcceptor::from(settings).accept(tcp);
         let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
@@ -176,8 +195,8 @@ impl Connection {
             request.extensions_mut().insert(client);
             request.map(axum::body::Body::new)
         });
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let stream = TokioIo::new(Stalling::new(stream, self.limits.stalled));
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         tokio::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
@@ -207,13 +226,16 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.request_head);
+            .header_read_timeout(self.limits.request_head)
+            .max_buf_size(BUFFER_BYTES);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .max_pending_accept_reset_streams(RESET_STREAMS)
+            .max_header_list_size(HEAD_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         builder

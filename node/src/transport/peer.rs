@@ -1,11 +1,14 @@
 //! The sending end of one link: a queue and the task that keeps a connection under it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use percolate_api::proto::replication::v1::Envelope;
 use percolate_api::proto::replication::v1::replication_client::ReplicationClient;
 use percolate_core::identity::ReplicaId;
 use percolate_core::replica::Input;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +21,10 @@ use crate::tls::Connector;
 /// up; one that does not loses messages and is probed anew.
 const QUEUE: usize = 1_024;
 
+/// Bytes of them, but for a message that is alone: twice what a leader sends ahead to a follower in
+/// its window, and less than what a few replicas that hang may cost.
+const QUEUE_BYTES: usize = 16 << 20;
+
 /// Pause before a broken link is made anew, and its limit while that fails.
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 const RECONNECT_AFTER_MOST: Duration = Duration::from_secs(1);
@@ -28,8 +35,23 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One link; dropping it ends the task and the connection.
 pub(super) struct Peer {
-    queue: mpsc::Sender<Envelope>,
+    queue: mpsc::Sender<Queued>,
+    /// Bytes of what is in the queue, or with the call that sends it.
+    bytes: Arc<AtomicUsize>,
     task: JoinHandle<()>,
+}
+
+/// A message, counted until it is handed to the connection.
+struct Queued {
+    envelope: Envelope,
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Peer {
@@ -41,12 +63,27 @@ impl Peer {
     ) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE);
         let task = tokio::spawn(keep_linked(replica, address, connector, messages, inputs));
-        Self { queue, task }
+        Self {
+            queue,
+            bytes: Arc::default(),
+            task,
+        }
     }
 
+    /// A full queue means a link that is down or too slow: the message counts as lost.
     pub(super) fn send(&self, envelope: Envelope) {
-        // A full queue means a link that is down or too slow: the message counts as lost.
-        let _ = self.queue.try_send(envelope);
+        let bytes = envelope.encoded_len();
+        let before = self.bytes.load(Ordering::Relaxed);
+        if before > 0 && before + bytes > QUEUE_BYTES {
+            return;
+        }
+        // Only this end adds to it.
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let _ = self.queue.try_send(Queued {
+            envelope,
+            bytes,
+            all: Arc::clone(&self.bytes),
+        });
     }
 }
 
@@ -60,7 +97,7 @@ async fn keep_linked(
     replica: ReplicaId,
     address: String,
     connector: Connector,
-    mut messages: mpsc::Receiver<Envelope>,
+    mut messages: mpsc::Receiver<Queued>,
     inputs: mpsc::Sender<Input>,
 ) {
     let mut pause = RECONNECT_AFTER;
@@ -83,7 +120,7 @@ async fn keep_linked(
 async fn link(
     address: &str,
     connector: &Connector,
-    messages: &mut mpsc::Receiver<Envelope>,
+    messages: &mut mpsc::Receiver<Queued>,
 ) -> Result<(), tonic::transport::Error> {
     let channel = Endpoint::from_shared(address.to_owned())?
         .http2_keep_alive_interval(PING_EVERY)
@@ -104,13 +141,14 @@ async fn link(
                 return Ok(());
             }
             message = messages.recv() => {
-                let Some(message) = message else { return Ok(()) };
+                let Some(mut message) = message else { return Ok(()) };
+                let envelope = std::mem::take(&mut message.envelope);
                 tokio::select! {
                     end = &mut ended => {
                         tracing::debug!(%address, end = ?end.err(), "a link ended");
                         return Ok(());
                     }
-                    sent = into_call.send(message) => if sent.is_err() { return Ok(()) },
+                    sent = into_call.send(envelope) => if sent.is_err() { return Ok(()) },
                 }
             }
         }

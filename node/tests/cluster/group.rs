@@ -1,7 +1,9 @@
 //! Replicas of one tenant in one process.
 
+#[path = "certificates.rs"]
+mod certificates;
+
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,7 +81,7 @@ impl Group {
     pub(crate) async fn keeping(log_keep_bytes: u64, replicas: usize, min_in_sync: usize) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a directory");
-        write_certificates(directory.path());
+        certificates::write(directory.path(), vec!["localhost".to_owned()]);
         let tls = Tls::load(directory.path()).expect("certificates");
         let mut ports = Vec::new();
         for _ in 0..replicas {
@@ -289,32 +291,5 @@ impl Group {
         for ordinal in 0..self.running.len() {
             self.kill(ordinal).await;
         }
-    }
-}
-
-/// An authority and one certificate of it for localhost, as client and server.
-fn write_certificates(directory: &Path) {
-    use rcgen::{
-        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    };
-    let authority_key = KeyPair::generate().expect("a key");
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
-    let key = KeyPair::generate().expect("a key");
-    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    leaf.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let certificate = leaf
-        .signed_by(&key, &Issuer::new(authority, authority_key))
-        .expect("signed");
-    for (name, content) in [
-        ("tls.crt", certificate.pem()),
-        ("tls.key", key.serialize_pem()),
-        ("ca.crt", authority_certificate.pem()),
-    ] {
-        std::fs::write(directory.join(name), content).expect("writable");
     }
 }

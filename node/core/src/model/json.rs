@@ -36,6 +36,12 @@ pub enum InvalidJson {
         /// Where the second one is.
         at: usize,
     },
+    /// More values than its reader is ready to hold.
+    #[error("JSON has more than {limit} values")]
+    TooManyValues {
+        /// How many it may have.
+        limit: usize,
+    },
     /// A number that no double holds.
     #[error("JSON has a number at byte {at} that is out of range")]
     NumberRange {
@@ -47,7 +53,13 @@ pub enum InvalidJson {
 impl Json {
     /// Reads a text, canonical or not.
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
-        canonical(reader::read(text, MAX_JSON_DEPTH)?, MAX_JSON_DEPTH).map(Self)
+        Self::parse_within(text, usize::MAX)
+    }
+
+    /// Reads a text of at most so many values, those within others included: each takes far more
+    /// memory than the two bytes it may have in the text.
+    pub fn parse_within(text: &str, values: usize) -> Result<Self, InvalidJson> {
+        canonical(reader::read(text, MAX_JSON_DEPTH, values)?, MAX_JSON_DEPTH).map(Self)
     }
 
     /// The value.

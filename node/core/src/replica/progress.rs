@@ -1,5 +1,7 @@
 //! What a leader knows of one follower, and what to send it next.
 
+use std::collections::VecDeque;
+
 use super::Millis;
 use super::message::{Append, Mismatch};
 use crate::identity::{Epoch, Index};
@@ -13,8 +15,10 @@ const FRAME_BYTES: usize = 1 << 20;
 /// make the leader hold, while a fast one never runs dry within a round trip.
 const WINDOW_ENTRIES: Index = 16_384;
 
-/// Frames of full size sent and not yet answered, at most.
-const WINDOW_FRAMES: usize = 8;
+/// Bytes of payload sent and not yet durable at the follower, at most, but for the frame that passes
+/// this. Bounds what a follower whose disk hangs has to hold, and what waits for the wire here; enough
+/// for a wire of a gigabit and syncs of fifty milliseconds.
+const WINDOW_BYTES: usize = 8 << 20;
 
 /// How the follower's log relates to the leader's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +38,10 @@ pub(super) struct Progress {
     next: Index,
     /// Durable at the follower in this epoch up to here.
     pub(super) acked: Index,
-    /// Last index of each full frame under way.
-    frames: Vec<Index>,
+    /// Frames not yet durable there: the last index of each, and its bytes.
+    frames: VecDeque<(Index, usize)>,
+    /// The bytes of all of them.
+    bytes_under_way: usize,
     heard_at: Millis,
     /// Last time it got further, or had nothing to get further with.
     advanced_at: Millis,
@@ -62,7 +68,8 @@ impl Progress {
             phase: Phase::Probing,
             next,
             acked: 0,
-            frames: Vec::new(),
+            frames: VecDeque::new(),
+            bytes_under_way: 0,
             heard_at: now,
             advanced_at: now,
             round: 0,
@@ -90,7 +97,6 @@ impl Progress {
         if self.next <= leader.base {
             // What it lacks was trimmed: a probe there tells it so.
             self.phase = Phase::Probing;
-            self.frames.clear();
             self.next = leader.base + 1;
         }
         let mut frames = Vec::new();
@@ -102,9 +108,7 @@ impl Progress {
             let Some(end) = entries.last().map(|entry| entry.head.index) else {
                 break;
             };
-            if end < leader.last {
-                self.frames.push(end);
-            }
+            self.sent(end, &entries);
             self.next = end + 1;
             frames.push(self.append(leader, previous, entries));
         }
@@ -126,8 +130,35 @@ impl Progress {
 
     fn may_send(&self, last: Index) -> bool {
         let in_window = self.next <= self.acked.saturating_add(WINDOW_ENTRIES)
-            && self.frames.len() < WINDOW_FRAMES;
+            && self.bytes_under_way < WINDOW_BYTES;
         self.phase == Phase::Streaming && self.next <= last && in_window
+    }
+
+    fn sent(&mut self, end: Index, entries: &[SharedEntry]) {
+        let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+        self.frames.push_back((end, bytes));
+        self.bytes_under_way += bytes;
+    }
+
+    /// What is durable there is no longer under way.
+    fn arrived(&mut self) {
+        while let Some((end, bytes)) = self.frames.front()
+            && *end <= self.acked
+        {
+            self.bytes_under_way -= bytes;
+            self.frames.pop_front();
+        }
+    }
+
+    /// What ends after `index` is to be sent again. The rest is still under way: a follower says that
+    /// it has an entry before its disk does.
+    fn unsend(&mut self, index: Index) {
+        while let Some((end, bytes)) = self.frames.back()
+            && *end > index
+        {
+            self.bytes_under_way -= bytes;
+            self.frames.pop_back();
+        }
     }
 
     fn append(&mut self, leader: &Sender, previous: Head, entries: Vec<SharedEntry>) -> Append {
@@ -162,12 +193,13 @@ impl Progress {
         if self.phase == Phase::Probing && matched + 1 >= self.next {
             self.phase = Phase::Streaming;
             self.next = matched + 1;
+            self.unsend(matched);
         }
         if durable > self.acked || durable + 1 >= self.next {
             self.advanced_at = now;
         }
         self.acked = self.acked.max(durable);
-        self.frames.retain(|end| *end > matched);
+        self.arrived();
     }
 
     /// The follower lacks what was sent: go back to the last entry both have, or to the beginning.
@@ -178,7 +210,6 @@ impl Progress {
             .iter()
             .find(|head| log.head(head.index) == Some(**head));
         self.phase = Phase::Probing;
-        self.frames.clear();
         self.next = common.map_or(log.base().index, |head| head.index) + 1;
     }
 
@@ -212,7 +243,6 @@ impl Progress {
     /// nothing yet says itself where it is; to assume it empty would send it the whole log.
     pub(super) fn probe_again(&mut self) {
         self.phase = Phase::Probing;
-        self.frames.clear();
         if self.acked > 0 {
             self.next = self.acked + 1;
         }

@@ -16,7 +16,7 @@ use futures::{Stream, stream};
 use percolate_api::http::{EventId, Reached, WatchEvent};
 use percolate_core::identity::{Incarnation, Index};
 use percolate_core::model::Kind;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::places::Place;
 use crate::server::App;
@@ -27,6 +27,14 @@ use crate::tenant::{SessionToken, Status};
 
 /// Changes in one page: enough that reading costs little beside sending.
 const PAGE_CHANGES: usize = 256;
+
+/// From so many bytes on a page, as it is sent, is large: it is one large item, for the feed's pages are
+/// smaller.
+const LARGE_PAGE_BYTES: usize = 1 << 20;
+
+/// Watches that hold a large page, at a time; others wait until these have been sent. All of them at
+/// once could fill the memory.
+static LARGE_PAGES: Semaphore = Semaphore::const_new(4);
 
 /// The changes after a position, without end.
 pub(super) struct Changes {
@@ -41,6 +49,8 @@ pub(super) struct Changes {
     /// How long to go on without being told what the leader has.
     unserved: Duration,
     place: Place,
+    /// While a large page is held.
+    large: Option<SemaphorePermit<'static>>,
 }
 
 /// Why a page could not be had.
@@ -49,7 +59,7 @@ enum PageError {
     #[error("cannot read the feed")]
     Read(#[from] StoreError),
     #[error("cannot write an event")]
-    Write(#[source] axum::Error),
+    Write(#[source] serde_json::Error),
     #[error("the node stops")]
     Stopped(#[from] tokio::task::JoinError),
 }
@@ -71,6 +81,7 @@ impl Changes {
             reached: None,
             unserved: app.limits.watch_unserved,
             place,
+            large: None,
         }
     }
 
@@ -87,6 +98,7 @@ impl Changes {
 
     /// The events of the next page, possibly none; `None` at the end of the stream.
     async fn next_page(&mut self) -> Option<VecDeque<Event>> {
+        self.large = None; // the page before has been taken
         if self
             .reached
             .is_some_and(|reached| reached >= self.applied())
@@ -107,6 +119,22 @@ impl Changes {
     }
 
     async fn read(&mut self) -> Result<VecDeque<Event>, PageError> {
+        loop {
+            let (events, page) = self.read_page().await?;
+            let bytes: usize = events.iter().map(|(_, bytes)| bytes).sum();
+            if bytes < LARGE_PAGE_BYTES || self.large.is_some() {
+                return self.take(events.into_iter().map(|(event, _)| event).collect(), &page);
+            }
+            drop((events, page));
+            self.large = tokio::select! {
+                permit = LARGE_PAGES.acquire() => permit.ok(),
+                () = self.place.stopping().cancelled() => return Ok(VecDeque::new()),
+            };
+        }
+    }
+
+    /// The events after where the stream is, each with its bytes.
+    async fn read_page(&self) -> Result<(Vec<(Event, usize)>, FeedPage), PageError> {
         let (store, incarnation) = (Arc::clone(&self.store), self.incarnation);
         let query = FeedQuery {
             after: self.after,
@@ -119,7 +147,15 @@ impl Changes {
             let events = page.changes.iter().map(|change| put(incarnation, change));
             Ok::<_, PageError>((events.collect::<Result<_, _>>()?, page))
         });
-        let (mut events, page): (VecDeque<Event>, FeedPage) = reading.await??;
+        reading.await?
+    }
+
+    /// Go on after `page`.
+    fn take(
+        &mut self,
+        mut events: VecDeque<Event>,
+        page: &FeedPage,
+    ) -> Result<VecDeque<Event>, PageError> {
         self.after = page.next;
         if page.at_end {
             self.after = self.after.max(Position::after_entry(page.applied));
@@ -141,7 +177,7 @@ impl Changes {
             index: applied,
         };
         let session = session.to_string();
-        event(id, &WatchEvent::Reached(Reached { session }))
+        Ok(event(id, &WatchEvent::Reached(Reached { session }))?.0)
     }
 
     fn applied(&self) -> Index {
@@ -174,7 +210,7 @@ async fn unserved(status: &mut watch::Receiver<Status>, patience: Duration) {
     }
 }
 
-fn put(incarnation: Incarnation, change: &Change) -> Result<Event, PageError> {
+fn put(incarnation: Incarnation, change: &Change) -> Result<(Event, usize), PageError> {
     let id = EventId {
         index: change.position.index,
         ordinal: Some(change.position.ordinal),
@@ -183,7 +219,10 @@ fn put(incarnation: Incarnation, change: &Change) -> Result<Event, PageError> {
     event(id, &WatchEvent::of_item(&change.key, &change.item))
 }
 
-fn event(id: EventId, says: &WatchEvent) -> Result<Event, PageError> {
+/// An event, and the bytes of what it says.
+fn event(id: EventId, says: &WatchEvent) -> Result<(Event, usize), PageError> {
+    // JSON has no line breaks, which would end the field.
+    let data = serde_json::to_string(says).map_err(PageError::Write)?;
     let event = Event::default().id(id.to_string()).event(says.word());
-    event.json_data(says).map_err(PageError::Write)
+    Ok((event.data(&data), data.len()))
 }

@@ -12,9 +12,15 @@ use serde_json::{Map, Number, Value};
 
 use super::InvalidJson;
 
-/// Reads a text of one value, with arrays and objects nested at most `levels` deep.
-pub(super) fn read(text: &str, levels: usize) -> Result<Value, InvalidJson> {
-    let mut reader = Reader { text, at: 0 };
+/// Reads a text of one value, with arrays and objects nested at most `levels` deep, of at most so
+/// many `values`.
+pub(super) fn read(text: &str, levels: usize, values: usize) -> Result<Value, InvalidJson> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        values,
+        left: values,
+    };
     reader.skip_space();
     let value = reader.value(levels)?;
     reader.skip_space();
@@ -27,10 +33,16 @@ pub(super) fn read(text: &str, levels: usize) -> Result<Value, InvalidJson> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// How many values there may be, and how many more.
+    values: usize,
+    left: usize,
 }
 
 impl Reader<'_> {
     fn value(&mut self, levels: usize) -> Result<Value, InvalidJson> {
+        let limit = self.values;
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or(InvalidJson::TooManyValues { limit })?;
         match self.peek() {
             Some(b'{') => self.object(levels.checked_sub(1).ok_or(InvalidJson::TooDeep)?),
             Some(b'[') => self.array(levels.checked_sub(1).ok_or(InvalidJson::TooDeep)?),
