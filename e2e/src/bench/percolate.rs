@@ -6,6 +6,8 @@
 //! A pod finds others by name and the API server by its service account. Both are put in place by
 //! mounts that only its own process sees: the machine's `/etc/hosts` and `/run` stay as they are.
 
+mod stream;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -23,6 +25,8 @@ use super::http::Connection;
 use super::place::{Place, free_ports};
 use super::register::{self, Register};
 use super::target;
+
+pub(super) use self::stream::Streams;
 
 /// Copies of the data.
 const REPLICAS: u8 = 2;
@@ -46,6 +50,8 @@ pub(super) struct Percolate {
     replicas: Vec<Daemon>,
     register: Register,
     connector: TlsConnector,
+    /// The same for a protocol that is not text.
+    binary: TlsConnector,
     leader: String,
     address: SocketAddr,
     _place: Place,
@@ -89,7 +95,8 @@ impl Percolate {
         Ok(Self {
             replicas,
             register,
-            connector: TlsConnector::from(authority.client()?),
+            connector: TlsConnector::from(authority.client(&[])?),
+            binary: TlsConnector::from(authority.client(&["h2"])?),
             leader,
             address: SocketAddr::new(address(ordinal), ports.api),
             _place: place,

@@ -1,21 +1,21 @@
-//! One watch at work: pages of the feed as they come to be, as events.
+//! One watch at work: pages of the feed as they come to be, as what its protocol sends.
 //!
 //! ```text
-//! Store::feed -> page -> put, delete … [reached] -> (sent) -> next page
+//! Store::feed -> page -> Render: put, delete … [reached] -> (sent) -> next page
 //!                                       at the end: wait for Status.applied to rise
 //! ```
 //! A page is read once the last event of the one before has been taken: a reader that is slow holds
 //! one page and nothing else waits for it. The driver knows nothing of watches.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::sse::Event;
 use futures::{Stream, stream};
-use percolate_api::http::{EventId, Reached, WatchEvent};
+use percolate_api::http::EventId;
 use percolate_core::identity::{Incarnation, Index};
-use percolate_core::model::Kind;
+use percolate_core::model::{Item, ItemKey, Kind};
 use tokio::sync::watch;
 
 use super::places::Place;
@@ -28,8 +28,20 @@ use crate::tenant::{SessionToken, Status};
 /// Changes in one page: enough that reading costs little beside sending.
 const PAGE_CHANGES: usize = 256;
 
+/// How a protocol says what happened.
+pub(in crate::server) trait Render: Send + 'static {
+    /// What it sends.
+    type Event: Send + 'static;
+
+    /// The item under `key`, as its latest change at `id` left it.
+    fn change(id: EventId, key: &ItemKey, item: &Item) -> Result<Self::Event, PageError>;
+
+    /// All up to `id` has been sent, to a client that stands at `session` now.
+    fn reached(id: EventId, session: SessionToken) -> Result<Self::Event, PageError>;
+}
+
 /// The changes after a position, without end.
-pub(super) struct Changes {
+pub(in crate::server) struct Changes<R> {
     store: Arc<Store>,
     status: watch::Receiver<Status>,
     /// The history it belongs to; in another one positions mean something else.
@@ -41,11 +53,12 @@ pub(super) struct Changes {
     /// How long to go on without being told what the leader has.
     unserved: Duration,
     place: Place,
+    render: PhantomData<fn() -> R>,
 }
 
 /// Why a page could not be had.
 #[derive(Debug, thiserror::Error)]
-enum PageError {
+pub(in crate::server) enum PageError {
     #[error("cannot read the feed")]
     Read(#[from] StoreError),
     #[error("cannot write an event")]
@@ -54,8 +67,8 @@ enum PageError {
     Stopped(#[from] tokio::task::JoinError),
 }
 
-impl Changes {
-    pub(super) fn new(
+impl<R: Render> Changes<R> {
+    pub(in crate::server) fn new(
         app: &App,
         incarnation: Incarnation,
         after: Position,
@@ -71,11 +84,12 @@ impl Changes {
             reached: None,
             unserved: app.limits.watch_unserved,
             place,
+            render: PhantomData,
         }
     }
 
     /// The events, until the node stops or can tell no more.
-    pub(super) fn into_stream(self) -> impl Stream<Item = Event> {
+    pub(in crate::server) fn into_stream(self) -> impl Stream<Item = R::Event> {
         stream::unfold((self, VecDeque::new()), |(mut changes, mut events)| async {
             while events.is_empty() {
                 events = changes.next_page().await?;
@@ -86,7 +100,7 @@ impl Changes {
     }
 
     /// The events of the next page, possibly none; `None` at the end of the stream.
-    async fn next_page(&mut self) -> Option<VecDeque<Event>> {
+    async fn next_page(&mut self) -> Option<VecDeque<R::Event>> {
         if self
             .reached
             .is_some_and(|reached| reached >= self.applied())
@@ -106,7 +120,7 @@ impl Changes {
         }
     }
 
-    async fn read(&mut self) -> Result<VecDeque<Event>, PageError> {
+    async fn read(&mut self) -> Result<VecDeque<R::Event>, PageError> {
         let (store, incarnation) = (Arc::clone(&self.store), self.incarnation);
         let query = FeedQuery {
             after: self.after,
@@ -116,10 +130,13 @@ impl Changes {
         // Items may be megabytes: reading them must not hold up other requests.
         let reading = tokio::task::spawn_blocking(move || {
             let page = store.feed(&query)?;
-            let events = page.changes.iter().map(|change| put(incarnation, change));
+            let events = page
+                .changes
+                .iter()
+                .map(|change| put::<R>(incarnation, change));
             Ok::<_, PageError>((events.collect::<Result<_, _>>()?, page))
         });
-        let (mut events, page): (VecDeque<Event>, FeedPage) = reading.await??;
+        let (mut events, page): (VecDeque<R::Event>, FeedPage) = reading.await??;
         self.after = page.next;
         if page.at_end {
             self.after = self.after.max(Position::after_entry(page.applied));
@@ -129,7 +146,7 @@ impl Changes {
         Ok(events)
     }
 
-    fn reached_event(&self, applied: Index) -> Result<Event, PageError> {
+    fn reached_event(&self, applied: Index) -> Result<R::Event, PageError> {
         let id = EventId {
             index: applied,
             ordinal: None,
@@ -140,8 +157,7 @@ impl Changes {
             epoch: self.status.borrow().epoch,
             index: applied,
         };
-        let session = session.to_string();
-        event(id, &WatchEvent::Reached(Reached { session }))
+        R::reached(id, session)
     }
 
     fn applied(&self) -> Index {
@@ -174,16 +190,11 @@ async fn unserved(status: &mut watch::Receiver<Status>, patience: Duration) {
     }
 }
 
-fn put(incarnation: Incarnation, change: &Change) -> Result<Event, PageError> {
+fn put<R: Render>(incarnation: Incarnation, change: &Change) -> Result<R::Event, PageError> {
     let id = EventId {
         index: change.position.index,
         ordinal: Some(change.position.ordinal),
         incarnation: Some(incarnation),
     };
-    event(id, &WatchEvent::of_item(&change.key, &change.item))
-}
-
-fn event(id: EventId, says: &WatchEvent) -> Result<Event, PageError> {
-    let event = Event::default().id(id.to_string()).event(says.word());
-    event.json_data(says).map_err(PageError::Write)
+    R::change(id, &change.key, &change.item)
 }
