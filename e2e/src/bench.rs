@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::closed_loop::{Measured, Pace, Peer};
 use self::daemon::Daemon;
 use self::machine::Machine;
-use self::percolate::{InBatches, Percolate};
+use self::percolate::{InBatches, Percolate, Streams};
 use self::place::Place;
 use self::report::{Report, Row, Subject};
 pub use self::scenario::Sizes;
@@ -195,6 +195,7 @@ type Pair = (Option<Measured>, Measured);
 async fn figures(subject: Subject, place: Place, duration: Pace) -> Result<Pair> {
     match subject {
         Subject::Percolate => both(&Percolate::start(place).await?, duration).await,
+        Subject::PercolateStream => both(&Streams(Percolate::start(place).await?), duration).await,
         Subject::PercolateBatches => {
             both(&InBatches(Percolate::start(place).await?), duration).await
         }
@@ -308,11 +309,11 @@ mod tests {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             Subject::ALL.map(|subject| is_wanted(subject, &words))
         };
-        assert_eq!(only(&[]), [true; 9]);
+        assert_eq!(only(&[]), [true; 10]);
         let chosen = |words: &[&str]| only(words).into_iter().filter(|wanted| *wanted).count();
         assert_eq!(chosen(&["REDIS"]), 1);
-        assert_eq!(chosen(&["percolate", "floor"]), 5);
-        assert_eq!(chosen(&["writes"]), 9);
+        assert_eq!(chosen(&["percolate", "floor"]), 6);
+        assert_eq!(chosen(&["writes"]), 10);
         assert_eq!(chosen(&["failover"]), 0);
     }
 

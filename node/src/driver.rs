@@ -42,7 +42,7 @@ use crate::store::{Durable, Store, StoreError};
 use crate::tenant::{Command, Handle, Status, Unavailable, WriteReply};
 use crate::transport::{Network, Transport};
 
-/// Commands waiting for the driver. Beyond this clients are told to come back: it is more than a
+/// Writes waiting for the driver, and as many other commands. Beyond this clients are told to come back: it is more than a
 /// batch of the log can take, so a longer queue would only add latency. Their bytes are bounded by
 /// [`crate::admission`].
 const COMMANDS: usize = 4_096;
@@ -123,6 +123,9 @@ pub struct Driver {
     status: StatusPublisher,
     metrics: Arc<Metrics>,
     liveness: Liveness,
+    /// Left where they are while a leader's disk is busy: they could only be synced after what it
+    /// is busy with, and what is proposed together costs little more than one.
+    writes: mpsc::Receiver<Command>,
     commands: mpsc::Receiver<Command>,
     inputs: mpsc::Receiver<Input>,
     /// From the register's tasks; few, so never bounded by the peers' queue.
@@ -166,13 +169,19 @@ impl Driver {
         let durable = store.durable();
         let started = Instant::now();
         let replica = machine(&durable, &options);
+        let (send_write, writes) = mpsc::channel(COMMANDS);
         let (send_command, commands) = mpsc::channel(COMMANDS);
         let (send_input, inputs) = mpsc::channel(INPUTS);
         let (register_inputs, from_register) = mpsc::unbounded_channel();
         let (send_done, done) = mpsc::unbounded_channel();
         let disk = Disk::start(&store, &metrics, &send_done).map_err(DriverError::Threads)?;
         let (status, published) = StatusPublisher::new(durable.replica_id, options.api_url);
-        let handle = Handle::new(Arc::clone(&store), send_command, published.clone());
+        let handle = Handle::new(
+            Arc::clone(&store),
+            send_write,
+            send_command,
+            published.clone(),
+        );
         let outgoing = Arc::new(Outgoing::new(
             Arc::clone(&store),
             options.snapshot_bytes_per_second,
@@ -198,6 +207,7 @@ impl Driver {
             status,
             metrics,
             liveness,
+            writes,
             commands,
             inputs,
             register_inputs,
@@ -237,6 +247,11 @@ impl Driver {
                 Some(input) = self.inputs.recv() => self.step(input),
                 Some(input) = self.from_register.recv() => self.step(input),
                 Some(view) = watched.recv() => self.step(Input::Watched(view)),
+                Some(write) = self.writes.recv(), if self.takes_writes() => {
+                    self.command(write);
+                    // Clients that are ready to write as well get to it first.
+                    tokio::task::yield_now().await;
+                }
                 Some(command) = self.commands.recv() => self.command(command),
                 _ = ticks.tick() => self.step(Input::Tick),
             }
@@ -247,9 +262,12 @@ impl Driver {
                     .map(|()| Ended::SnapshotReady)
                     .map_err(DriverError::Snapshot);
             }
+            // First the disk, then the network: both take their time side by side.
+            self.disk.submit();
             let effects = self.replica.flush(self.now(), &self.tail);
             self.carry_out(effects);
             self.apply_more();
+            self.disk.submit();
             self.look_after();
             if self.tail.has_failed() {
                 return Err(DriverError::Oplog);
@@ -266,6 +284,10 @@ impl Driver {
                 self.step(input);
             } else if let Ok(command) = self.commands.try_recv() {
                 self.command(command);
+            } else if self.takes_writes()
+                && let Ok(write) = self.writes.try_recv()
+            {
+                self.command(write);
             } else {
                 break;
             }
@@ -273,9 +295,14 @@ impl Driver {
         Ok(())
     }
 
+    fn takes_writes(&self) -> bool {
+        !self.leads || !self.disk.is_writing()
+    }
+
     fn disk_done(&mut self, done: Done) -> Result<(), DriverError> {
         match done {
             Done::Persisted(ticket) => {
+                self.disk.persisted(ticket);
                 self.step(Input::Persisted(ticket));
                 self.tail.forget(self.applied, self.replica.durable());
             }
@@ -431,7 +458,8 @@ impl Driver {
         }
         self.in_sync = in_sync;
         self.answers.freshen(self.applied);
-        self.metrics.set_queued_commands(self.commands.len());
+        let queued = self.writes.len() + self.commands.len();
+        self.metrics.set_queued_commands(queued);
         self.liveness.tick(Instant::now());
         self.status
             .publish(&standing, self.tail.last().index, self.applied);

@@ -5,6 +5,8 @@
 //!                                                                  \-> the leader's API
 //!         <- finish (session, role, zstd) <------------------------------------------------/
 //! ```
+//! The same in gRPC, at the same port and behind the same token, is [`grpc`]'s.
+//!
 //! A watch goes on after its head was answered: its events are a stream of their own ([`watch`]).
 //!
 //! Handlers live in one file per kind of thing and know nothing of tokens, encodings or other
@@ -23,6 +25,7 @@ mod entities;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forward;
+mod grpc;
 pub mod headers;
 mod input;
 mod json;
@@ -34,6 +37,7 @@ mod reading;
 mod relay;
 mod reply;
 mod resources;
+mod rpc;
 mod status;
 mod watch;
 mod writing;
@@ -120,16 +124,20 @@ pub fn router(app: App) -> Router {
             put(moments::put).get(moments::get).delete(moments::delete),
         )
         .route("/batch", post(batch::post))
+        .route(rpc::WRITE, post(rpc::write))
+        .route(rpc::GET, post(rpc::get))
         .route("/status", get(status::get))
         .route("/watch", get(watch::get));
-    Router::new()
+    let http = Router::new()
         .nest("/api/v1", api)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         // Bodies are limited while they are received, by the limit of this node.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(serving, serve))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(Arc::clone(&serving), serve))
+        .with_state(app);
+    let grpc = grpc::routes(&serving, &http);
+    http.merge(grpc)
 }
 
 async fn serve(State(serving): State<Arc<Serving>>, request: Request, next: Next) -> Response {

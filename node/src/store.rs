@@ -42,7 +42,7 @@ use percolate_core::log::{Head, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
 use percolate_core::operation::Outcome;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{DB, WriteBatch, WriteOptions};
+use rocksdb::{DB, WriteBatch};
 
 pub use self::error::{OpenError, StoreError};
 pub use self::feed::{Change, FeedPage, FeedQuery};
@@ -128,11 +128,14 @@ impl Store {
         let next = self.stopping_on_error(|| {
             let mut batch = WriteBatch::default();
             let next = self.stage(change, &mut batch)?;
-            let mut synced = WriteOptions::default();
-            synced.set_sync(true);
             self.db
-                .write_opt(batch, &synced)
+                .write(batch)
                 .map_err(StoreError::engine("append to the oplog"))?;
+            // A synced write would keep all others out until the disk is done, and with them the
+            // entries that are being applied.
+            self.db
+                .flush_wal(true)
+                .map_err(StoreError::engine("sync the oplog"))?;
             Ok(next)
         })?;
         let mut durable = self.lock_durable();

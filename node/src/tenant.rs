@@ -219,6 +219,8 @@ impl WriteReply {
 pub struct Handle {
     /// The visible store: read it after [`Handle::freshen`].
     pub store: Arc<Store>,
+    /// Of [`Command::Write`] alone: they may be left waiting while the disk is busy.
+    writes: mpsc::Sender<Command>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     admission: Admission,
@@ -229,14 +231,17 @@ pub struct Handle {
 pub const FRESHEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Handle {
-    /// A handle to the driver behind `commands`, which publishes `status`.
+    /// A handle to the driver behind `writes` and, for all other commands, `commands`, which
+    /// publishes `status`.
     pub fn new(
         store: Arc<Store>,
+        writes: mpsc::Sender<Command>,
         commands: mpsc::Sender<Command>,
         status: watch::Receiver<Status>,
     ) -> Self {
         Self {
             store,
+            writes,
             commands,
             status,
             admission: Admission::new(Bounds::default()),
@@ -246,6 +251,11 @@ impl Handle {
     /// What this replica is right now.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What this replica is to its tenant right now.
+    pub fn role(&self) -> Role {
+        self.status.borrow().role
     }
 
     /// Follow the changes of [`Handle::status`].
@@ -274,7 +284,7 @@ impl Handle {
             idempotency_key,
             reply,
         };
-        self.commands
+        self.writes
             .try_send(command)
             .map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => Unavailable::Overloaded,

@@ -62,13 +62,17 @@ impl Authority {
         Ok(())
     }
 
-    /// A client that trusts this authority and no other.
-    pub(super) fn client(&self) -> Result<Arc<ClientConfig>> {
+    /// A client that trusts this authority and no other, and offers `protocols` by ALPN.
+    pub(super) fn client(&self, protocols: &[&str]) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes())?)?;
-        let config = ClientConfig::builder()
+        let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|protocol| protocol.as_bytes().to_vec())
+            .collect();
         Ok(Arc::new(config))
     }
 }

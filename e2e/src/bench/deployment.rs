@@ -15,11 +15,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
 
 use super::authority::{AUTHORITY, Authority};
 use super::daemon::{Daemon, until};
@@ -33,7 +36,8 @@ use super::target;
 pub(super) const REPLICAS: usize = 2;
 /// In which pods are found; private, so that no name server could know it.
 const DOMAIN: &str = "bench.internal";
-const TOKEN: &str = "percolate-bench-administrator";
+/// Who holds it may do everything.
+pub(super) const TOKEN: &str = "percolate-bench-administrator";
 /// A pod that lives answers within this, however busy the machine is; one that hangs never does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often something awaited is looked for: a twentieth of a second hardly shows in any figure.
@@ -75,7 +79,10 @@ pub(super) struct Deployment {
 /// The ways in, for clients in tasks of their own.
 #[derive(Clone)]
 pub(super) struct Access {
+    /// Speaks HTTP/1.1.
     connector: TlsConnector,
+    /// Speaks HTTP/2, for gRPC.
+    binary: TlsConnector,
     ports: Ports,
 }
 
@@ -111,11 +118,15 @@ impl Deployment {
             std::future::ready(standing.in_sync == REPLICAS)
         })
         .await?;
-        let connector = TlsConnector::from(authority.client()?);
+        let access = Access {
+            connector: TlsConnector::from(authority.client(&[])?),
+            binary: TlsConnector::from(authority.client(&["h2"])?),
+            ports,
+        };
         Ok(Self {
             replicas,
             register,
-            access: Access { connector, ports },
+            access,
             place,
         })
     }
@@ -186,18 +197,26 @@ impl Access {
     /// # Errors
     /// When it is not there, or does not answer within some seconds.
     pub(super) async fn connect(&self, ordinal: usize) -> Result<HttpsConnection> {
-        let host = format!("{}.{DOMAIN}", pod(ordinal));
-        let opened = async {
-            let stream = TcpStream::connect((address(ordinal), self.ports.api)).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from(host.clone())?;
-            anyhow::Ok(self.connector.connect(name, stream).await?)
-        };
-        let stream = timeout(CONNECT_TIMEOUT, opened)
+        let stream = timeout(CONNECT_TIMEOUT, open(ordinal, self.ports, &self.connector))
             .await
             .context("a pod does not answer")??;
         let headers = format!("Authorization: Bearer {TOKEN}\r\n");
-        Ok(Connection::new(stream, &host, &headers))
+        Ok(Connection::new(stream, &host(ordinal), &headers))
+    }
+
+    /// A connection to the gRPC API of one pod, TLS as everything is that Percolate serves.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(super) async fn channel(&self, ordinal: usize) -> Result<Channel> {
+        let (ports, connector) = (self.ports, self.binary.clone());
+        let connect = service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move { open(ordinal, ports, &connector).await.map(TokioIo::new) }
+        });
+        let url = format!("https://{}:{}", host(ordinal), ports.api);
+        let endpoint = Endpoint::from_shared(url)?;
+        Ok(endpoint.connect_with_connector(connect).await?)
     }
 
     /// What a pod says of itself.
@@ -232,6 +251,17 @@ impl Access {
         })
         .await
     }
+}
+
+async fn open(
+    ordinal: usize,
+    ports: Ports,
+    connector: &TlsConnector,
+) -> Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect((address(ordinal), ports.api)).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(host(ordinal))?;
+    Ok(connector.connect(name, stream).await?)
 }
 
 /// Asks again and again until the answer is yes.
@@ -331,6 +361,10 @@ fn start_replica(
 
 fn pod(ordinal: usize) -> String {
     format!("acme-{ordinal}")
+}
+
+fn host(ordinal: usize) -> String {
+    format!("{}.{DOMAIN}", pod(ordinal))
 }
 
 /// Each pod has one of loopback's many addresses.

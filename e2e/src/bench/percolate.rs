@@ -1,5 +1,7 @@
 //! Percolate as a peer of the others: two replicas, written to over HTTPS.
 
+mod stream;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -7,6 +9,8 @@ use super::closed_loop::{Peer, Writer, value};
 use super::daemon::Daemon;
 use super::deployment::{Deployment, HttpsConnection, REPLICAS, Setup};
 use super::place::Place;
+
+pub(super) use self::stream::Streams;
 
 /// Values in one request of the writer of batches.
 const BATCH: u64 = 100;

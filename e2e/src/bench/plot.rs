@@ -156,7 +156,7 @@ fn name(body: &mut String, at: usize, name: &str) {
 
 fn colour(subject: Subject) -> &'static str {
     match subject {
-        Subject::Percolate | Subject::PercolateBatches => OWN_COLOUR,
+        own if own.is_percolate() => OWN_COLOUR,
         _ if subject.is_floor() => FLOOR_COLOUR,
         _ => PEER_COLOUR,
     }

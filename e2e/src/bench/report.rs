@@ -11,6 +11,8 @@ use super::verdict::Verdict;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Subject {
+    /// One write per message of a stream.
+    PercolateStream,
     /// One write per request.
     Percolate,
     /// A hundred writes per request, one transaction.
@@ -34,10 +36,11 @@ pub(super) enum Subject {
 impl Subject {
     /// In the order in which they are measured. The floors come right before Percolate: a
     /// disk that is shared with others may be another one minutes later.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::RoundTrip,
         Self::RocksDb,
         Self::Device,
+        Self::PercolateStream,
         Self::Percolate,
         Self::PercolateBatches,
         Self::Etcd,
@@ -49,7 +52,8 @@ impl Subject {
     /// Its name for people.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Percolate => "Percolate",
+            Self::PercolateStream => "Percolate, gRPC stream",
+            Self::Percolate => "Percolate, HTTP",
             Self::PercolateBatches => "Percolate, batches of 100",
             Self::Etcd => "etcd 3.7.3",
             Self::JetStream => "NATS JetStream 2.15.2",
@@ -64,7 +68,9 @@ impl Subject {
     /// Copies that have a write before it is acknowledged, of how many.
     pub(super) fn copies(self) -> &'static str {
         match self {
-            Self::Percolate | Self::PercolateBatches | Self::Redis => "2 of 2",
+            Self::PercolateStream | Self::Percolate | Self::PercolateBatches | Self::Redis => {
+                "2 of 2"
+            }
             Self::Etcd | Self::JetStream | Self::Rqlite => "2 of 3",
             Self::RocksDb | Self::Device => "1",
             Self::RoundTrip => "–",
@@ -74,9 +80,13 @@ impl Subject {
     /// How it is run and written to.
     pub(super) fn setup(self) -> &'static str {
         match self {
-            Self::Percolate => {
+            Self::PercolateStream => {
                 "two `percolate serve`, `minInSync` 2, their register in a Kubernetes API server with an etcd; \
-                 `PUT /api/v1/resources/{id}` over HTTPS with a bearer token, each with a fresh id"
+                 `WriteStream` of `percolate.data.v1` at the leader over TLS with a bearer token, each client with a \
+                 connection and a stream of its own and one write under way, each with a fresh id"
+            }
+            Self::Percolate => {
+                "the same two; `PUT /api/v1/resources/{id}` over HTTPS with a bearer token, each with a fresh id"
             }
             Self::PercolateBatches => {
                 "the same two; `POST /api/v1/batch`, times are those of a batch"
@@ -100,6 +110,14 @@ impl Subject {
             }
             Self::RoundTrip => "256 bytes there and back over TCP",
         }
+    }
+
+    /// Whether it is Percolate, however it is written to.
+    pub(super) fn is_percolate(self) -> bool {
+        matches!(
+            self,
+            Self::PercolateStream | Self::Percolate | Self::PercolateBatches
+        )
     }
 
     /// Whether it is no database, but what one stands on.
@@ -134,6 +152,9 @@ pub(super) struct Report {
     pub(super) sections: Vec<Section>,
 }
 
+/// The peers' clients keep a connection open and speak a binary protocol, or a trivial one: so does
+/// this one of Percolate's.
+const OWN: Subject = Subject::PercolateStream;
 /// Percolate's rate is to be at least so many times the other's.
 const RATES: [(Subject, f64); 5] = [
     (Subject::Etcd, 3.0),
@@ -191,7 +212,7 @@ impl Report {
 
     fn rate(&self, other: Subject, wanted: f64) -> Verdict {
         let per_second = |subject| Some(self.row(subject)?.many.as_ref()?.per_second);
-        let ratio = per_second(Subject::Percolate)
+        let ratio = per_second(OWN)
             .zip(per_second(other))
             .map(|(own, other)| own / other);
         let judgement = match ratio {
@@ -203,7 +224,7 @@ impl Report {
             ),
         };
         Verdict {
-            target: format!("rate, Percolate / {}", other.name()),
+            target: format!("rate, {} / {}", OWN.name(), other.name()),
             wanted: format!("≥ {wanted}"),
             found: ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
             judgement,
@@ -217,7 +238,7 @@ impl Report {
         let median = |measured: Option<&Measured>| measured.map(|measured| measured.p50_micros);
         let one = |subject| median(self.row(subject)?.one.as_ref());
         let many = |subject| median(self.row(subject)?.many.as_ref());
-        let own = one(Subject::Percolate);
+        let own = one(OWN);
         let syncs = [one(Subject::Device), many(Subject::Device)];
         let needed = syncs
             .into_iter()
@@ -239,7 +260,7 @@ impl Report {
             |((own, needed), ratio)| format!("{ratio:.2} ({own} µs / {needed} µs)"),
         );
         Verdict {
-            target: "one client's median, Percolate / (sync + round trip)".to_owned(),
+            target: format!("one client's median, {} / (sync + round trip)", OWN.name()),
             wanted: format!("≤ {LATENCY}"),
             found,
             judgement,
@@ -285,7 +306,7 @@ pub(super) mod tests {
                 measured_seconds: 10,
             },
             rows: vec![
-                row(Subject::Percolate, 6000.0, 600),
+                row(Subject::PercolateStream, 6000.0, 600),
                 row(Subject::Etcd, 2000.0, 900),
                 row(Subject::Redis, 12_000.0, 400),
                 row(Subject::Device, 5000.0, 180),

@@ -169,7 +169,7 @@ fn setups(report: &Report, text: &mut String) {
          that is the comparison, and on one machine the third member costs them processor time. \
          Percolate alone uses TLS, to its clients and between its replicas.\n",
     );
-    if report.row(Subject::Percolate).is_some() {
+    if report.rows.iter().any(|row| row.subject.is_percolate()) {
         text.push_str(
             "Percolate is the build of `make build`, optimised but without link-time optimisation; \
              all others are release builds.\n",

@@ -23,8 +23,9 @@ use percolate_core::model::{
 };
 use percolate_core::operation::{
     IdempotencyRecord, InvalidIdempotencyKey, InvalidTransaction, Operation, Outcome, Transaction,
+    Written,
 };
-use percolate_core::version::Dot;
+use percolate_core::version::{Dot, VectorClock};
 use prost::Message;
 use thiserror::Error;
 
@@ -165,7 +166,25 @@ pub fn fingerprint(operations: &[Operation]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn members_to_proto(members: &BTreeMap<Name, Json>) -> Vec<proto::Member> {
+/// The operation of a message, the `n`th of its transaction.
+pub(crate) fn operation_from_proto(
+    n: usize,
+    operation: proto::Operation,
+) -> Result<Operation, DecodeError> {
+    transaction::operation_from_proto(n, operation)
+}
+
+/// What a transaction's operations did, as a message.
+pub(crate) fn applied_to_proto(written: &[Written]) -> proto::Applied {
+    outcome::applied_to_proto(written)
+}
+
+/// A version as a message.
+pub(crate) fn version_to_proto(version: &VectorClock) -> proto::Version {
+    actors::version_to_proto(version)
+}
+
+pub(crate) fn members_to_proto(members: &BTreeMap<Name, Json>) -> Vec<proto::Member> {
     let member = |(name, value): (&Name, &Json)| proto::Member {
         name: name.to_string(),
         json: value.to_text(),

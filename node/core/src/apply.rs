@@ -38,7 +38,7 @@ pub trait ReadItems {
 /// What to store, and what to answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// Items to store, each once, in the order of their keys. Empty if the transaction was refused
+    /// Items to store, each once, in the order of their keys, all of them read before. Empty if the transaction was refused
     /// or changed nothing.
     pub writes: Vec<(ItemKey, Item)>,
     /// The answer.

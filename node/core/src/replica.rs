@@ -230,7 +230,7 @@ impl Replica {
         self.writes.persisted(ticket);
         match &self.role {
             Role::Leader(_) => {
-                self.advance_commit(log);
+                self.advance_commit();
                 self.tick_handover(log);
             }
             Role::Follower(_) => {

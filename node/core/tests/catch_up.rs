@@ -1,4 +1,5 @@
-//! What catching up costs: a follower is sent what it lacks, whatever it has, and not the log.
+//! What catching up costs: a follower is sent what it lacks, whatever it has, and not the log; and what
+//! it costs to keep up.
 
 #[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "simulation/disk.rs"]
@@ -35,6 +36,8 @@ struct Pair {
     leader: Node,
     follower: Option<Node>,
     messages: VecDeque<(ReplicaId, Message)>,
+    /// Messages sent by anyone.
+    said: usize,
     /// Entries sent to the follower.
     sent: usize,
     /// Snapshots given to it.
@@ -70,6 +73,7 @@ impl Pair {
             leader: node(LEADER, log, 0),
             follower: None,
             messages: VecDeque::new(),
+            said: 0,
             sent: 0,
             snapshots: 0,
         }
@@ -80,10 +84,14 @@ impl Pair {
             self.now += TICK;
             self.step(LEADER, Input::Tick);
             self.step(FOLLOWER, Input::Tick);
-            while let Some((to, message)) = self.messages.pop_front() {
-                let from = if to == LEADER { FOLLOWER } else { LEADER };
-                self.step(to, Input::Received { from, message });
-            }
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some((to, message)) = self.messages.pop_front() {
+            let from = if to == LEADER { FOLLOWER } else { LEADER };
+            self.step(to, Input::Received { from, message });
         }
     }
 
@@ -117,6 +125,7 @@ impl Pair {
                 disk.sync(1).map(Input::Persisted)
             }
             Effect::Send { to, message, .. } => {
+                self.said += 1;
                 if let Message::Append(append) = &message {
                     self.sent += append.entries.len();
                 }
@@ -245,4 +254,27 @@ fn a_follower_behind_the_log_is_given_one_snapshot_and_then_the_rest() {
         let register = pair.view.register.expect("a register");
         assert!(register.in_sync.contains(&FOLLOWER), "it is in sync");
     }
+}
+
+#[test]
+fn a_write_costs_a_follower_that_keeps_up_three_messages() {
+    let mut pair = Pair::new(extended(Vec::new(), LOG, b'a'));
+    pair.follower = Some(node(FOLLOWER, Vec::new(), 0));
+    pair.run(20_000);
+    for write in 1..=3 {
+        let (said, last) = (pair.said, pair.leader.disk.last().index);
+        let payload = vec![b'w'];
+        pair.step(LEADER, Input::Propose { id: write, payload });
+        pair.deliver();
+        // The entry, the answer for it, and that it is committed.
+        assert_eq!(pair.said - said, 3);
+        let follower = pair.follower.as_ref().expect("it was started");
+        assert_eq!(follower.disk.last().index, last + 1);
+        let standing = follower.replica.standing(&follower.disk);
+        assert_eq!(standing.commit, last + 1, "it was told");
+    }
+    // While nothing is written a heartbeat and its answer tell that both live.
+    let said = pair.said;
+    pair.run(5_000);
+    assert_eq!(pair.said - said, 20);
 }

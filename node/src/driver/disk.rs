@@ -1,10 +1,14 @@
 //! The two threads that touch the disk: one makes the log durable, one applies what is committed.
 //!
 //! ```text
-//! driver -> Persist…, trims -> log writer -> one synced batch for all that waited -> Input::Persisted
-//! driver -> entries  -> applier    -> store.apply                          -> Applied
+//! driver -> Persist…, trims -> gathered, submitted once a turn
+//!                           -> log writer -> one synced batch for all that waited -> Input::Persisted
+//! driver -> entries         -> applier    -> store.apply                          -> Applied
 //! ```
+//! What arrived together reaches the log writer together: handed over one by one, the first of many
+//! would get a sync of its own, and all others wait for the one after it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,7 +46,12 @@ enum LogWork {
 /// (`core::replica::progress`); and one batch to apply. A limit of their own could only lose writes
 /// or stop the driver, which must answer while a disk hangs.
 pub(super) struct Disk {
-    writes: mpsc::UnboundedSender<LogWork>,
+    writes: mpsc::UnboundedSender<Vec<LogWork>>,
+    /// Not yet submitted, in order.
+    gathered: Vec<LogWork>,
+    /// Of the latest write that was submitted, and of the latest that is on disk.
+    submitted: Ticket,
+    persisted: Ticket,
     applies: mpsc::UnboundedSender<Vec<SharedEntry>>,
 }
 
@@ -64,15 +73,45 @@ impl Disk {
         std::thread::Builder::new()
             .name("applier".to_owned())
             .spawn(move || apply(&store, &metrics, to_apply, &done))?;
-        Ok(Self { writes, applies })
+        Ok(Self {
+            writes,
+            gathered: Vec::new(),
+            submitted: 0,
+            persisted: 0,
+            applies,
+        })
     }
 
-    pub(super) fn persist(&self, write: Persist) {
-        let _ = self.writes.send(LogWork::Persist(write));
+    /// Takes effect with the next [`Disk::submit`].
+    pub(super) fn persist(&mut self, write: Persist) {
+        self.gathered.push(LogWork::Persist(write));
     }
 
-    pub(super) fn trim(&self, index: Index) {
-        let _ = self.writes.send(LogWork::Trim(index));
+    /// Takes effect with the next [`Disk::submit`].
+    pub(super) fn trim(&mut self, index: Index) {
+        self.gathered.push(LogWork::Trim(index));
+    }
+
+    /// Set the log writer to work on what was gathered.
+    pub(super) fn submit(&mut self) {
+        let tickets = self.gathered.iter().filter_map(|work| match work {
+            LogWork::Persist(write) => Some(write.ticket),
+            LogWork::Trim(_) => None,
+        });
+        self.submitted = tickets.fold(self.submitted, Ticket::max);
+        if !self.gathered.is_empty() {
+            let _ = self.writes.send(std::mem::take(&mut self.gathered));
+        }
+    }
+
+    /// The log writer has said so.
+    pub(super) fn persisted(&mut self, ticket: Ticket) {
+        self.persisted = ticket;
+    }
+
+    /// Whether the log writer has not yet said so of all that was submitted.
+    pub(super) fn is_writing(&self) -> bool {
+        self.persisted < self.submitted
     }
 
     pub(super) fn apply(&self, entries: Vec<SharedEntry>) {
@@ -84,13 +123,21 @@ impl Disk {
 fn write_log(
     store: &Store,
     metrics: &Metrics,
-    mut writes: mpsc::UnboundedReceiver<LogWork>,
+    mut writes: mpsc::UnboundedReceiver<Vec<LogWork>>,
     done: &mpsc::UnboundedSender<Done>,
 ) {
-    let mut next = writes.blocking_recv();
-    while let Some(first) = next.take() {
-        let (change, ticket, rest) = merge(first, &mut writes);
-        next = rest;
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match writes.blocking_recv() {
+                Some(submitted) => waiting.extend(submitted),
+                None => return,
+            }
+        }
+        while let Ok(submitted) = writes.try_recv() {
+            waiting.extend(submitted);
+        }
+        let (change, ticket) = merge(&mut waiting);
         let began = Instant::now();
         if let Err(error) = store.persist(&change) {
             let _ = done.send(Done::Failed(error));
@@ -105,25 +152,21 @@ fn write_log(
         {
             return;
         }
-        next = next.or_else(|| writes.blocking_recv());
     }
 }
 
 /// All waiting writes as one, up to the first that cuts the log: a cut is a batch of its own,
 /// together with what follows it.
-fn merge(
-    first: LogWork,
-    writes: &mut mpsc::UnboundedReceiver<LogWork>,
-) -> (LogChange, Option<Ticket>, Option<LogWork>) {
+fn merge(waiting: &mut VecDeque<LogWork>) -> (LogChange, Option<Ticket>) {
     let (mut change, mut ticket) = (LogChange::default(), None);
-    let mut next = Some(first);
-    while let Some(work) = next {
+    while let Some(work) = waiting.pop_front() {
         match work {
             LogWork::Trim(index) => change.trim = Some(index),
             LogWork::Persist(write) => {
                 let cuts = write.truncate_after.is_some();
                 if cuts && (ticket.is_some() || change.trim.is_some()) {
-                    return (change, ticket, Some(LogWork::Persist(write)));
+                    waiting.push_front(LogWork::Persist(write));
+                    break;
                 }
                 ticket = Some(write.ticket);
                 change.promise = Some(write.promised_epoch);
@@ -132,9 +175,8 @@ fn merge(
                 change.append.extend(write.append);
             }
         }
-        next = writes.try_recv().ok();
     }
-    (change, ticket, None)
+    (change, ticket)
 }
 
 fn apply(

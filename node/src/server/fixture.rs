@@ -93,7 +93,7 @@ impl Replica {
         let store = Arc::new(Store::open(folder.path(), ReplicaId(1)).unwrap());
         let (commands, received) = mpsc::channel(64);
         let (status, watched) = watch::channel(status());
-        let handle = Handle::new(Arc::clone(&store), commands, watched);
+        let handle = Handle::new(Arc::clone(&store), commands.clone(), commands, watched);
         let behaviour = Arc::new(Mutex::new(behaviour));
         tokio::spawn(drive(
             store,

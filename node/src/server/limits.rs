@@ -19,6 +19,11 @@ pub struct Limits {
     /// Watches open at a time; more are answered 429. Each may have a connection to itself, of which
     /// a node takes 512: three quarters are left for everything else. One holds a page of the feed.
     pub watches: usize,
+    /// Streams of writes open at a time; more are refused. As many as the node takes connections.
+    pub write_streams: usize,
+    /// Writes under way on one stream: more are read once some are answered. What one client can
+    /// gain by sending ahead is had long before; it leaves the larger part of the places to others.
+    pub stream_writes: usize,
     /// How often an idle watch sends a sign of life.
     pub watch_heartbeat: Duration,
     /// How long a watch goes on at a replica that does not serve (it hears no leader): as long as a
@@ -45,6 +50,8 @@ impl Default for Limits {
             body_bytes: BODY_BYTES,
             concurrent_requests: 1024,
             watches: 128,
+            write_streams: 512,
+            stream_writes: 256,
             watch_heartbeat: WATCH_HEARTBEAT,
             watch_unserved: Duration::from_secs(10),
             held_body_bytes: 4 * BODY_BYTES,

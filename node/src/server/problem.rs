@@ -55,6 +55,16 @@ impl Failure {
         )
     }
 
+    /// What is said to the client.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// Why the tenant could not serve the request, if that is why.
+    pub(super) fn unserved(&self) -> Option<&Unavailable> {
+        self.unserved.as_ref()
+    }
+
     /// Why an operation was refused; `alone` when the client sent no others with it.
     pub(super) fn refused(refusal: &Refusal, alone: bool) -> Self {
         let mut problem = Problem::from(refusal);

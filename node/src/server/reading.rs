@@ -71,6 +71,14 @@ impl Freshness {
         })
     }
 
+    /// As a message demands, whose session is empty if there is none.
+    pub(super) fn of(consistency: Consistency, session: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            consistency,
+            session: parse_session(session)?,
+        })
+    }
+
     /// Wait until this replica is so fresh.
     pub(super) async fn reach(self, app: &App) -> Result<SessionToken, Failure> {
         Ok(app.handle.freshen(self.consistency, self.session).await?)
@@ -80,6 +88,12 @@ impl Freshness {
 /// Where the client says that it stands.
 pub(super) fn session(headers: &HeaderMap) -> Result<Option<SessionToken>, Failure> {
     let session = single(headers, &SESSION)?.map(str::parse).transpose();
+    session.map_err(|error: ParseTokenError| Failure::bad_request(error.to_string()))
+}
+
+/// Where the client says that it stands, in a message; empty if it says nothing.
+pub(super) fn parse_session(text: &str) -> Result<Option<SessionToken>, Failure> {
+    let session = (!text.is_empty()).then(|| text.parse()).transpose();
     session.map_err(|error: ParseTokenError| Failure::bad_request(error.to_string()))
 }
 

@@ -7,10 +7,14 @@ use percolate_api::http::Status;
 use super::{App, reply};
 
 pub(super) async fn get(State(app): State<App>) -> Json<Status> {
+    Json(of(&app))
+}
+
+pub(super) fn of(app: &App) -> Status {
     let now = app.handle.status();
-    Json(Status {
-        tenant_id: app.tenant_id,
-        node: app.node,
+    Status {
+        tenant_id: app.tenant_id.clone(),
+        node: app.node.clone(),
         replica_id: now.replica_id.to_string(),
         role: reply::role(now.role),
         // The register's type; nobody lives to see it overflow.
@@ -25,5 +29,5 @@ pub(super) async fn get(State(app): State<App>) -> Json<Status> {
         committed: now.committed,
         applied: now.applied,
         lag: now.lag,
-    })
+    }
 }

@@ -1,3 +1,4 @@
+mod grpc;
 mod hostile;
 mod items;
 mod lists;

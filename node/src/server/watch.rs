@@ -12,6 +12,7 @@
 //! There is no filter by label: an entity that loses the label would have to be told as gone.
 
 mod changes;
+mod events;
 mod places;
 
 use std::convert::Infallible;
@@ -26,7 +27,9 @@ use percolate_core::identity::Incarnation;
 use percolate_core::model::Kind;
 use serde::Deserialize;
 
-use self::changes::Changes;
+pub(super) use self::changes::{Changes, PageError, Render};
+use self::events::ServerSentEvents;
+pub(super) use self::places::Place;
 pub use self::places::Watches;
 use super::App;
 use super::headers::LAST_EVENT_ID;
@@ -62,8 +65,7 @@ struct WatchQuery {
 /// Stream what changes after the place asked for.
 pub(super) async fn get(State(app): State<App>, asked: Asked) -> Result<Response, Failure> {
     let place = app.watches.admit()?;
-    let token = asked.reach(&app).await?;
-    let changes = Changes::new(&app, token.incarnation, asked.position(), asked.kind, place);
+    let (changes, token) = asked.begin::<ServerSentEvents>(&app, place).await?;
     let events = changes.into_stream().map(Ok::<_, Infallible>);
     let heartbeat = KeepAlive::new()
         .interval(app.limits.watch_heartbeat)
@@ -95,6 +97,30 @@ fn place(name: &str, text: Option<&str>) -> Result<Option<EventId>, Failure> {
 }
 
 impl Asked {
+    /// A watch after the place `from`, or of everything if there is none.
+    pub(super) fn new(
+        from: Option<&str>,
+        kind: Option<Kind>,
+        session: Option<SessionToken>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            after: place("from", from)?.unwrap_or(BEGINNING),
+            kind,
+            session,
+        })
+    }
+
+    /// What changes after the place, and what the stream begins with.
+    pub(super) async fn begin<R: Render>(
+        &self,
+        app: &App,
+        place: Place,
+    ) -> Result<(Changes<R>, SessionToken), Failure> {
+        let token = self.reach(app).await?;
+        let changes = Changes::new(app, token.incarnation, self.position(), self.kind, place);
+        Ok((changes, token))
+    }
+
     /// Wait until this replica has applied what the watch continues after: what follows could not be
     /// told from what the client knows otherwise. Returns what the stream begins with.
     async fn reach(&self, app: &App) -> Result<SessionToken, Failure> {

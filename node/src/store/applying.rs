@@ -5,6 +5,9 @@
 //!                      -> core::apply (reads through the batch) -> items, changes -> answer remembered
 //! ```
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use percolate_core::apply::{self, ReadItems};
 use percolate_core::identity::Incarnation;
 use percolate_core::log::{Entry, Head, SharedEntry};
@@ -111,25 +114,39 @@ fn perform(
         device: incarnation.0.to_be_bytes(),
         epoch: 0,
     };
-    let applied = apply::apply(
-        transaction,
-        Dot {
-            actor,
-            sequence: index,
-        },
+    let before = Before {
         pending,
-    )?;
+        positions: RefCell::default(),
+    };
+    let dot = Dot {
+        actor,
+        sequence: index,
+    };
+    let applied = apply::apply(transaction, dot, &before)?;
+    let positions = before.positions.into_inner();
     for (ordinal, (key, item)) in (0..).zip(applied.writes) {
-        items::write(pending, &key, item, Position { index, ordinal })?;
+        let position = Position { index, ordinal };
+        items::write(pending, &key, item, position, positions.get(&key).copied());
     }
     Ok(applied.outcome)
 }
 
-impl ReadItems for Pending<'_> {
+/// The items as they are before a transaction. Everything it writes was read here first, so where
+/// that changed last is known and need not be read again.
+struct Before<'p, 'db> {
+    pending: &'p Pending<'db>,
+    positions: RefCell<BTreeMap<ItemKey, Position>>,
+}
+
+impl ReadItems for Before<'_, '_> {
     type Error = StoreError;
 
     fn read(&self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
-        let stored = items::find(self, &key.to_bytes())?;
-        Ok(stored.map(|stored| stored.item))
+        let Some(stored) = items::find(self.pending, &key.to_bytes())? else {
+            return Ok(None);
+        };
+        let mut positions = self.positions.borrow_mut();
+        positions.insert(key.clone(), stored.position);
+        Ok(Some(stored.item))
     }
 }

@@ -114,6 +114,16 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_max_write_buffer_number(2);
-    options.set_compression_type(DBCompressionType::Zstd);
+    options.set_compression_per_level(compression(family));
     options
+}
+
+/// What was just flushed is compacted or trimmed soon: to compress it there and then would cost more
+/// than all else that a write does. Entries of the log arrive in order and leave by whole files: files
+/// that hold them uncompressed on every level are moved down without being read at all.
+fn compression(family: Family) -> &'static [DBCompressionType] {
+    match family {
+        Family::Oplog => &[DBCompressionType::None],
+        _ => &[DBCompressionType::None, DBCompressionType::Zstd],
+    }
 }

@@ -60,16 +60,18 @@ pub(super) fn find(pending: &Pending, key: &[u8]) -> Result<Option<Stored>, Stor
     bytes.map(|bytes| decode(key, &bytes)).transpose()
 }
 
-/// Store `item`, changed at `position`, and move its line in the feed there.
+/// Store `item`, changed at `position`, and move its line in the feed there from its `previous`
+/// position, if it was there before.
 pub(super) fn write(
     pending: &mut Pending,
     key: &ItemKey,
     item: Item,
     position: Position,
-) -> Result<(), StoreError> {
+    previous: Option<Position>,
+) {
     let key = key.to_bytes();
-    if let Some(previous) = find(pending, &key)? {
-        pending.delete(Family::Changes, changes::key(previous.position).to_vec());
+    if let Some(previous) = previous {
+        pending.delete(Family::Changes, changes::key(previous).to_vec());
     }
     pending.put(
         Family::Changes,
@@ -77,5 +79,4 @@ pub(super) fn write(
         key.clone(),
     );
     pending.put(Family::Items, key, encode(&Stored { position, item }));
-    Ok(())
 }

@@ -13,8 +13,8 @@ use super::meta::Fact;
 pub(super) struct Pending<'a> {
     db: &'a DB,
     batch: WriteBatch,
-    /// The latest write to each key; `None` is a delete.
-    written: HashMap<(Family, Vec<u8>), Option<Vec<u8>>>,
+    /// The latest write to each key of a family; `None` is a delete.
+    written: HashMap<Family, HashMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
 impl<'a> Pending<'a> {
@@ -28,9 +28,8 @@ impl<'a> Pending<'a> {
 
     /// The value as it will be once the batch is written.
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        // The map's key is owned; a lookup by reference would need a second map level per family,
-        // which costs more than the short copy here.
-        if let Some(value) = self.written.get(&(family, key.to_vec())) {
+        let written = self.written.get(&family);
+        if let Some(value) = written.and_then(|written| written.get(key)) {
             return Ok(value.clone());
         }
         self.db
@@ -45,12 +44,15 @@ impl<'a> Pending<'a> {
     pub(super) fn put(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
         self.batch
             .put_cf(engine::family(self.db, family), &key, &value);
-        self.written.insert((family, key), Some(value));
+        self.written
+            .entry(family)
+            .or_default()
+            .insert(key, Some(value));
     }
 
     pub(super) fn delete(&mut self, family: Family, key: Vec<u8>) {
         self.batch.delete_cf(engine::family(self.db, family), &key);
-        self.written.insert((family, key), None);
+        self.written.entry(family).or_default().insert(key, None);
     }
 
     /// All of it, to be written at once.

@@ -1,9 +1,11 @@
-//! The sending end of one link: a queue and the task that keeps a connection under it.
+//! The sending end of one link: the task that keeps a connection, and a queue that each connection
+//! reads by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use percolate_api::proto::replication::v1::Envelope;
 use percolate_api::proto::replication::v1::replication_client::ReplicationClient;
 use percolate_core::identity::ReplicaId;
@@ -11,6 +13,7 @@ use percolate_core::replica::Input;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
@@ -35,17 +38,27 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One link; dropping it ends the task and the connection.
 pub(super) struct Peer {
-    queue: mpsc::Sender<Queued>,
-    /// Bytes of what is in the queue, or with the call that sends it.
+    queue: Queue,
+    /// Bytes of what is in the queue.
     bytes: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
+
+/// The end of the present connection's queue. A new connection has a new one: what waited for the
+/// old one is stale, and the replica repeats what still matters.
+type Queue = Arc<ArcSwap<mpsc::Sender<Queued>>>;
 
 /// A message, counted until it is handed to the connection.
 struct Queued {
     envelope: Envelope,
     bytes: usize,
     all: Arc<AtomicUsize>,
+}
+
+impl Queued {
+    fn take(mut self) -> Envelope {
+        std::mem::take(&mut self.envelope)
+    }
 }
 
 impl Drop for Queued {
@@ -61,8 +74,16 @@ impl Peer {
         connector: Connector,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
-        let (queue, messages) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(keep_linked(replica, address, connector, messages, inputs));
+        let (first, messages) = mpsc::channel(QUEUE);
+        let queue = Queue::new(ArcSwap::from_pointee(first));
+        let kept = Link {
+            replica,
+            address,
+            connector,
+            queue: Arc::clone(&queue),
+            inputs,
+        };
+        let task = tokio::spawn(kept.keep(messages));
         Self {
             queue,
             bytes: Arc::default(),
@@ -79,7 +100,7 @@ impl Peer {
         }
         // Only this end adds to it.
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let _ = self.queue.try_send(Queued {
+        let _ = self.queue.load().try_send(Queued {
             envelope,
             bytes,
             all: Arc::clone(&self.bytes),
@@ -93,64 +114,55 @@ impl Drop for Peer {
     }
 }
 
-async fn keep_linked(
+/// What keeps a connection to one replica.
+struct Link {
     replica: ReplicaId,
     address: String,
     connector: Connector,
-    mut messages: mpsc::Receiver<Queued>,
+    queue: Queue,
     inputs: mpsc::Sender<Input>,
-) {
-    let mut pause = RECONNECT_AFTER;
-    loop {
-        match link(&address, &connector, &mut messages).await {
-            Ok(()) => pause = RECONNECT_AFTER,
-            Err(error) => tracing::debug!(%replica, %address, %error, "cannot link to a replica"),
-        }
-        if inputs.send(Input::Unreachable(replica)).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RECONNECT_AFTER_MOST);
-        // What waited is stale: the replica repeats what still matters.
-        while messages.try_recv().is_ok() {}
-    }
 }
 
-/// Connect and pass messages on until the link breaks.
-async fn link(
-    address: &str,
-    connector: &Connector,
-    messages: &mut mpsc::Receiver<Queued>,
-) -> Result<(), tonic::transport::Error> {
-    let channel = Endpoint::from_shared(address.to_owned())?
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect_with_connector(connector.clone())
-        .await?;
-    let mut client = ReplicationClient::new(channel).max_encoding_message_size(MESSAGE_BYTES);
-    // The stream of a call must own its source: messages are handed over one by one, so that what
-    // waits in the queue is not lost with the call.
-    let (into_call, call) = mpsc::channel(1);
-    let mut ended = Box::pin(async move { client.link(ReceiverStream::new(call)).await });
-    loop {
-        tokio::select! {
-            end = &mut ended => {
-                tracing::debug!(%address, end = ?end.err(), "a link ended");
-                return Ok(());
-            }
-            message = messages.recv() => {
-                let Some(mut message) = message else { return Ok(()) };
-                let envelope = std::mem::take(&mut message.envelope);
-                tokio::select! {
-                    end = &mut ended => {
-                        tracing::debug!(%address, end = ?end.err(), "a link ended");
-                        return Ok(());
-                    }
-                    sent = into_call.send(envelope) => if sent.is_err() { return Ok(()) },
+impl Link {
+    async fn keep(self, mut messages: mpsc::Receiver<Queued>) {
+        let (replica, address) = (self.replica, &self.address);
+        let mut pause = RECONNECT_AFTER;
+        loop {
+            match self.connect(messages).await {
+                Ok(()) => pause = RECONNECT_AFTER,
+                Err(error) => {
+                    tracing::debug!(%replica, %address, %error, "cannot link to a replica");
                 }
             }
+            if self.inputs.send(Input::Unreachable(replica)).await.is_err() {
+                return;
+            }
+            // What is sent meanwhile meets the old queue's end, and is lost.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_AFTER_MOST);
+            let (sender, next) = mpsc::channel(QUEUE);
+            self.queue.store(Arc::new(sender));
+            messages = next;
         }
+    }
+
+    /// Connect and pass messages on until the link breaks.
+    async fn connect(
+        &self,
+        messages: mpsc::Receiver<Queued>,
+    ) -> Result<(), tonic::transport::Error> {
+        let channel = Endpoint::from_shared(self.address.clone())?
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect_with_connector(self.connector.clone())
+            .await?;
+        let mut client = ReplicationClient::new(channel).max_encoding_message_size(MESSAGE_BYTES);
+        let end = client
+            .link(ReceiverStream::new(messages).map(Queued::take))
+            .await;
+        tracing::debug!(address = %self.address, end = ?end.err(), "a link ended");
+        Ok(())
     }
 }

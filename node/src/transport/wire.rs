@@ -57,6 +57,7 @@ fn encode(message: &Message) -> proto::envelope::Message {
             commit: append.commit,
             base: append.base,
             last: append.last,
+            quiet: append.quiet,
         }),
         Message::Appended(appended) => Wire::Appended(proto::Appended {
             epoch: appended.epoch,
@@ -126,6 +127,7 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             commit: append.commit,
             base: append.base,
             last: append.last,
+            quiet: append.quiet,
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
             epoch: appended.epoch,
@@ -194,6 +196,7 @@ mod tests {
                 commit: 1,
                 base: 5,
                 last: 1,
+                quiet: true,
             }),
             Message::Appended(message::Appended {
                 epoch: 3,

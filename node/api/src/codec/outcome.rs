@@ -12,9 +12,7 @@ use crate::proto::data::v1 as proto;
 pub(super) fn to_proto(outcome: &Outcome) -> proto::Outcome {
     use proto::outcome as oneof;
     let outcome = match outcome {
-        Outcome::Applied(written) => oneof::Outcome::Applied(proto::Applied {
-            written: written.iter().map(written_to_proto).collect(),
-        }),
+        Outcome::Applied(written) => oneof::Outcome::Applied(applied_to_proto(written)),
         Outcome::Refused(refusal) => oneof::Outcome::Refused(proto::Refused {
             operation: refusal.operation,
             code: refusal.code as u32,
@@ -80,6 +78,12 @@ pub(super) fn record_from_proto(
         fingerprint: fingerprint.map_err(|_| DecodeError::Fingerprint { bytes })?,
         outcome: from_proto(outcome)?,
     })
+}
+
+pub(super) fn applied_to_proto(written: &[Written]) -> proto::Applied {
+    proto::Applied {
+        written: written.iter().map(written_to_proto).collect(),
+    }
 }
 
 fn written_to_proto(written: &Written) -> proto::Written {

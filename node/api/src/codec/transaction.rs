@@ -71,7 +71,10 @@ pub(super) fn operation_to_proto(operation: &Operation) -> proto::Operation {
     }
 }
 
-fn operation_from_proto(n: usize, operation: proto::Operation) -> Result<Operation, DecodeError> {
+pub(super) fn operation_from_proto(
+    n: usize,
+    operation: proto::Operation,
+) -> Result<Operation, DecodeError> {
     use proto::operation as oneof;
     let unknown = DecodeError::UnknownOperation { operation: n };
     let action = match operation.action.ok_or(unknown)? {

@@ -213,9 +213,13 @@ impl Replica {
         if let Role::Follower(follower) = &mut self.role {
             follower.matched = Some(follower.matched.unwrap_or(0).max(matched));
         }
+        // What goes to disk now is answered for when it is there.
+        let answers_later = append.quiet && (!fresh.is_empty() || append.entries.is_empty());
         self.persist_log(truncate_after, fresh, log);
         self.follow_commit();
-        self.acknowledge();
+        if !answers_later {
+            self.acknowledge();
+        }
     }
 
     /// The leader's log begins after `base`, and this one does not contain what it is built on.

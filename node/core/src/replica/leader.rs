@@ -217,7 +217,7 @@ impl Replica {
             return;
         };
         progress.appended(now, appended.round, appended.matched, appended.durable);
-        self.advance_commit(log);
+        self.advance_commit();
         self.settle_confirmations();
         self.tend_register(log);
         self.tick_handover(log);
@@ -314,7 +314,7 @@ impl Replica {
 
     /// R2: committed is what is durable here and at every replica of every register version that
     /// could be current. The leader's own entries count only once its own disk has them.
-    pub(super) fn advance_commit(&mut self, log: &impl ReadLog) {
+    pub(super) fn advance_commit(&mut self) {
         let required = self.required();
         let Role::Leader(leader) = &self.role else {
             return;
@@ -339,8 +339,8 @@ impl Replica {
         // nothing new may be acknowledged.
         if committed >= start && enough && self.writes.durable_promise() == self.promised {
             self.commit_to(committed);
+            // Told to the followers with the next flush, together with what was proposed meanwhile.
             self.settle_confirmations();
-            self.broadcast(log);
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Append {
     pub base: Index,
     /// The leader's last index.
     pub last: Index,
+    /// Needs no answer of its own: what has become durable by it is told once it is.
+    pub quiet: bool,
 }
 
 /// What a follower has durably at `epoch`.

@@ -52,7 +52,8 @@ pub(super) struct Progress {
     /// Its process said that it is about to stop; forgotten after this time, for a late message
     /// must not keep out a process that has come back.
     pub(super) leaving_until: Millis,
-    sent_at: Millis,
+    /// Last time it was sent something that it answers at once.
+    answer_asked_at: Millis,
     /// Answer to what it just said at the next opportunity.
     answer_due: bool,
     /// Latest round it was asked.
@@ -75,7 +76,7 @@ impl Progress {
             round: 0,
             joining: false,
             leaving_until: now,
-            sent_at: now,
+            answer_asked_at: now,
             answer_due: true,
             asked: 0,
             told_commit: 0,
@@ -87,6 +88,10 @@ impl Progress {
     }
 
     /// Frames to send now. `due` asks for at least one, if only as a heartbeat.
+    ///
+    /// A follower that is streamed to tells by itself what has become durable, and answers what it
+    /// is told of commits with nothing; so that is sent quietly, but for one frame per heartbeat, by
+    /// whose answer it is known to live while its disk takes its time.
     pub(super) fn frames(
         &mut self,
         now: Millis,
@@ -99,6 +104,7 @@ impl Progress {
             self.phase = Phase::Probing;
             self.next = leader.base + 1;
         }
+        let quiet = self.phase == Phase::Streaming && !due && !self.answer_due;
         let mut frames = Vec::new();
         while self.may_send(leader.last) {
             let entries = log.read(self.next, FRAME_BYTES);
@@ -109,8 +115,10 @@ impl Progress {
                 break;
             };
             self.sent(end, &entries);
+            // Frames of full size make room for others as soon as they have arrived.
+            let is_full = end < leader.last;
             self.next = end + 1;
-            frames.push(self.append(leader, previous, entries));
+            frames.push(self.append(leader, previous, entries, quiet && !is_full));
         }
         let news = self.phase == Phase::Streaming
             && leader.commit > self.told_commit
@@ -119,10 +127,10 @@ impl Progress {
             && (due || news || self.answer_due)
             && let Some(previous) = log.head(self.next - 1)
         {
-            frames.push(self.append(leader, previous, Vec::new()));
+            frames.push(self.append(leader, previous, Vec::new(), quiet));
         }
-        if !frames.is_empty() {
-            self.sent_at = now;
+        if frames.iter().any(|frame| !frame.quiet) {
+            self.answer_asked_at = now;
             self.answer_due = false;
         }
         frames
@@ -161,7 +169,13 @@ impl Progress {
         }
     }
 
-    fn append(&mut self, leader: &Sender, previous: Head, entries: Vec<SharedEntry>) -> Append {
+    fn append(
+        &mut self,
+        leader: &Sender,
+        previous: Head,
+        entries: Vec<SharedEntry>,
+        quiet: bool,
+    ) -> Append {
         self.told_commit = leader.commit;
         let Sender {
             epoch,
@@ -178,12 +192,13 @@ impl Progress {
             commit,
             base,
             last,
+            quiet,
         }
     }
 
     /// Whether a heartbeat is due.
     pub(super) fn heartbeat_due(&self, now: Millis, every: Millis) -> bool {
-        now - self.sent_at >= every
+        now - self.answer_asked_at >= every
     }
 
     /// The follower agrees up to `matched` and has `durable` of it on disk.

@@ -1,21 +1,21 @@
-//! One watch at work: pages of the feed as they come to be, as events.
+//! One watch at work: pages of the feed as they come to be, as what its protocol sends.
 //!
 //! ```text
-//! Store::feed -> page -> put, delete … [reached] -> (sent) -> next page
+//! Store::feed -> page -> Render: put, delete … [reached] -> (sent) -> next page
 //!                                       at the end: wait for Status.applied to rise
 //! ```
 //! A page is read once the last event of the one before has been taken: a reader that is slow holds
 //! one page and nothing else waits for it. The driver knows nothing of watches.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::sse::Event;
 use futures::{Stream, stream};
-use percolate_api::http::{EventId, Reached, WatchEvent};
+use percolate_api::http::EventId;
 use percolate_core::identity::{Incarnation, Index};
-use percolate_core::model::Kind;
+use percolate_core::model::{Item, ItemKey, Kind};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::places::Place;
@@ -36,8 +36,20 @@ const LARGE_PAGE_BYTES: usize = 1 << 20;
 /// once could fill the memory.
 static LARGE_PAGES: Semaphore = Semaphore::const_new(4);
 
+/// How a protocol says what happened.
+pub(in crate::server) trait Render: Send + 'static {
+    /// What it sends.
+    type Event: Send + 'static;
+
+    /// The item under `key`, as its latest change at `id` left it, and how many bytes that is.
+    fn change(id: EventId, key: &ItemKey, item: &Item) -> Result<(Self::Event, usize), PageError>;
+
+    /// All up to `id` has been sent, to a client that stands at `session` now.
+    fn reached(id: EventId, session: SessionToken) -> Result<Self::Event, PageError>;
+}
+
 /// The changes after a position, without end.
-pub(super) struct Changes {
+pub(in crate::server) struct Changes<R> {
     store: Arc<Store>,
     status: watch::Receiver<Status>,
     /// The history it belongs to; in another one positions mean something else.
@@ -51,11 +63,12 @@ pub(super) struct Changes {
     place: Place,
     /// While a large page is held.
     large: Option<SemaphorePermit<'static>>,
+    render: PhantomData<fn() -> R>,
 }
 
 /// Why a page could not be had.
 #[derive(Debug, thiserror::Error)]
-enum PageError {
+pub(in crate::server) enum PageError {
     #[error("cannot read the feed")]
     Read(#[from] StoreError),
     #[error("cannot write an event")]
@@ -64,8 +77,8 @@ enum PageError {
     Stopped(#[from] tokio::task::JoinError),
 }
 
-impl Changes {
-    pub(super) fn new(
+impl<R: Render> Changes<R> {
+    pub(in crate::server) fn new(
         app: &App,
         incarnation: Incarnation,
         after: Position,
@@ -82,11 +95,12 @@ impl Changes {
             unserved: app.limits.watch_unserved,
             place,
             large: None,
+            render: PhantomData,
         }
     }
 
     /// The events, until the node stops or can tell no more.
-    pub(super) fn into_stream(self) -> impl Stream<Item = Event> {
+    pub(in crate::server) fn into_stream(self) -> impl Stream<Item = R::Event> {
         stream::unfold((self, VecDeque::new()), |(mut changes, mut events)| async {
             while events.is_empty() {
                 events = changes.next_page().await?;
@@ -97,7 +111,7 @@ impl Changes {
     }
 
     /// The events of the next page, possibly none; `None` at the end of the stream.
-    async fn next_page(&mut self) -> Option<VecDeque<Event>> {
+    async fn next_page(&mut self) -> Option<VecDeque<R::Event>> {
         self.large = None; // the page before has been taken
         if self
             .reached
@@ -118,7 +132,7 @@ impl Changes {
         }
     }
 
-    async fn read(&mut self) -> Result<VecDeque<Event>, PageError> {
+    async fn read(&mut self) -> Result<VecDeque<R::Event>, PageError> {
         loop {
             let (events, page) = self.read_page().await?;
             let bytes: usize = events.iter().map(|(_, bytes)| bytes).sum();
@@ -134,7 +148,7 @@ impl Changes {
     }
 
     /// The events after where the stream is, each with its bytes.
-    async fn read_page(&self) -> Result<(Vec<(Event, usize)>, FeedPage), PageError> {
+    async fn read_page(&self) -> Result<(Vec<(R::Event, usize)>, FeedPage), PageError> {
         let (store, incarnation) = (Arc::clone(&self.store), self.incarnation);
         let query = FeedQuery {
             after: self.after,
@@ -144,7 +158,10 @@ impl Changes {
         // Items may be megabytes: reading them must not hold up other requests.
         let reading = tokio::task::spawn_blocking(move || {
             let page = store.feed(&query)?;
-            let events = page.changes.iter().map(|change| put(incarnation, change));
+            let events = page
+                .changes
+                .iter()
+                .map(|change| put::<R>(incarnation, change));
             Ok::<_, PageError>((events.collect::<Result<_, _>>()?, page))
         });
         reading.await?
@@ -153,9 +170,9 @@ impl Changes {
     /// Go on after `page`.
     fn take(
         &mut self,
-        mut events: VecDeque<Event>,
+        mut events: VecDeque<R::Event>,
         page: &FeedPage,
-    ) -> Result<VecDeque<Event>, PageError> {
+    ) -> Result<VecDeque<R::Event>, PageError> {
         self.after = page.next;
         if page.at_end {
             self.after = self.after.max(Position::after_entry(page.applied));
@@ -165,7 +182,7 @@ impl Changes {
         Ok(events)
     }
 
-    fn reached_event(&self, applied: Index) -> Result<Event, PageError> {
+    fn reached_event(&self, applied: Index) -> Result<R::Event, PageError> {
         let id = EventId {
             index: applied,
             ordinal: None,
@@ -176,8 +193,7 @@ impl Changes {
             epoch: self.status.borrow().epoch,
             index: applied,
         };
-        let session = session.to_string();
-        Ok(event(id, &WatchEvent::Reached(Reached { session }))?.0)
+        R::reached(id, session)
     }
 
     fn applied(&self) -> Index {
@@ -210,19 +226,14 @@ async fn unserved(status: &mut watch::Receiver<Status>, patience: Duration) {
     }
 }
 
-fn put(incarnation: Incarnation, change: &Change) -> Result<(Event, usize), PageError> {
+fn put<R: Render>(
+    incarnation: Incarnation,
+    change: &Change,
+) -> Result<(R::Event, usize), PageError> {
     let id = EventId {
         index: change.position.index,
         ordinal: Some(change.position.ordinal),
         incarnation: Some(incarnation),
     };
-    event(id, &WatchEvent::of_item(&change.key, &change.item))
-}
-
-/// An event, and the bytes of what it says.
-fn event(id: EventId, says: &WatchEvent) -> Result<(Event, usize), PageError> {
-    // JSON has no line breaks, which would end the field.
-    let data = serde_json::to_string(says).map_err(PageError::Write)?;
-    let event = Event::default().id(id.to_string()).event(says.word());
-    Ok((event.data(&data), data.len()))
+    R::change(id, &change.key, &change.item)
 }

@@ -19,7 +19,7 @@ pub struct Watches {
 }
 
 /// One open watch, until it is dropped.
-pub(super) struct Place {
+pub(in crate::server) struct Place {
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
     _permit: OwnedSemaphorePermit,
@@ -37,8 +37,13 @@ impl Watches {
         }
     }
 
+    /// Set when the node stops: what has no end by itself ends then.
+    pub(in crate::server) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
     /// A place for one more, unless all are taken.
-    pub(super) fn admit(&self) -> Result<Place, Failure> {
+    pub(in crate::server) fn admit(&self) -> Result<Place, Failure> {
         if self.stopping.is_cancelled() {
             return Err(Failure::new(
                 Code::Overloaded,
@@ -65,7 +70,7 @@ impl Watches {
 
 impl Place {
     /// Set when the node stops.
-    pub(super) fn stopping(&self) -> &CancellationToken {
+    pub(in crate::server) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
 }
