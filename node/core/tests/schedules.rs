@@ -180,6 +180,7 @@ fn append(
         commit: previous.index,
         base,
         last,
+        quiet: false,
     };
     Input::Received {
         from,

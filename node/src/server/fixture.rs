@@ -137,6 +137,14 @@ impl Replica {
         });
     }
 
+    /// Say that this replica leads.
+    pub(crate) fn lead(&self) {
+        self.behave(Behaviour::Lead);
+        self.status.send_modify(|status| {
+            (status.role, status.leader_url) = (Role::Leader, None);
+        });
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         read(self.router.clone().oneshot(request).await.unwrap()).await
     }

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::forward::{Forward, ForwardError};
 use super::headers::{FORWARDED, IDEMPOTENCY_KEY};
 use super::problem::Failure;
-use crate::tenant::{Handle, Status, Unavailable};
+use crate::tenant::{Handle, Role, Status, Unavailable};
 
 /// Longest pause between two tries: well below a takeover, so that a write goes on as soon as
 /// somebody leads.
@@ -139,15 +139,13 @@ impl Relay<'_> {
         request: http::Request<Bytes>,
     ) -> Result<http::Response<Bytes>, ForwardError> {
         let mut status = self.handle.watch_status();
-        let leads_elsewhere = |status: &Status| {
-            status
-                .leader_url
-                .as_deref()
-                .is_some_and(|other| other != url)
+        let has_successor = |status: &Status| {
+            let other = status.leader_url.as_deref();
+            status.role == Role::Leader || other.is_some_and(|other| other != url)
         };
         tokio::select! {
             answer = self.forwarder.forward(url, request) => answer,
-            Ok(_) = status.wait_for(leads_elsewhere) => Err(ForwardError::Broken {
+            Ok(_) = status.wait_for(has_successor) => Err(ForwardError::Broken {
                 reason: "another replica leads now".to_owned(),
             }),
         }

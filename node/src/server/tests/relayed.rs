@@ -67,6 +67,31 @@ async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
     assert_eq!(keys[0], keys[1], "one write, whoever takes it");
 }
 
+/// With two replicas the follower that waits for the leader's answer is the only one that can succeed it.
+#[tokio::test]
+async fn a_follower_that_takes_over_answers_what_it_had_sent_to_the_hung_leader() {
+    let (hung, _, network) = pair();
+    hung.behave(Behaviour::Hang);
+    let limits = Limits {
+        deadline: Duration::from_mins(1),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
+    follower.follow(LEADER);
+    let takeover = async {
+        while network.seen.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        follower.lead();
+    };
+    let answered = async { tokio::join!(follower.put("/resources/r", DOCUMENT), takeover) };
+    let (written, ()) = tokio::time::timeout(Duration::from_secs(20), answered)
+        .await
+        .expect("long before the deadline");
+    assert_eq!(written.status, StatusCode::CREATED, "{}", written.detail());
+    assert_eq!(follower.get("/resources/r").await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn encodings_pass_through_a_follower() {
     let (leader, follower, _network) = pair();
