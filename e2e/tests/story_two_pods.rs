@@ -3,7 +3,7 @@
 //! lives beside the new one. Identity is the disk's and not the pod's: nothing comes between.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use percolate_crds::names;
@@ -52,7 +52,13 @@ async fn two_pods_of_one_name_are_two_replicas_and_only_one_counts() {
         let uncordon = ["uncordon", &twice.node];
         ground.installation.run_kubectl(&uncordon).await?;
         judged?;
+        let thawed = Instant::now();
         while twice.process.exists() {
+            ensure!(
+                thawed.elapsed() < LIMIT,
+                "the kubelet lets the old process of {} live",
+                twice.pod
+            );
             sleep(POLL).await;
         }
         tenant.wait_settled(2, LIMIT).await?;

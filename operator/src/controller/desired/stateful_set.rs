@@ -46,6 +46,9 @@ const SETTINGS_HASH_ANNOTATION: &str = "percolationlabs.ai/settings-hash";
 /// Set aside for a node whose tenant says nothing: an idle node's need, so that it is never the
 /// first to be evicted.
 const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "64Mi")];
+/// More than a node's own limits add up to (docs/limits.md): only a defect reaches it, and then harms
+/// no neighbour.
+const DEFAULT_LIMITS: [(&str, &str); 1] = [("memory", "1Gi")];
 
 /// The StatefulSet. `present` gives the fields that cannot be changed in place.
 pub fn stateful_set(
@@ -197,13 +200,15 @@ fn container(tenant: &Tenant) -> Container {
 }
 
 fn default_resources() -> ResourceRequirements {
+    let amounts = |amounts: &[(&str, &str)]| {
+        let amounts = amounts.iter();
+        amounts
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+            .collect()
+    };
     ResourceRequirements {
-        requests: Some(
-            DEFAULT_REQUESTS
-                .into_iter()
-                .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
-                .collect(),
-        ),
+        requests: Some(amounts(&DEFAULT_REQUESTS)),
+        limits: Some(amounts(&DEFAULT_LIMITS)),
         ..ResourceRequirements::default()
     }
 }
