@@ -4,7 +4,7 @@
 # make check   format, lints, dependencies, spelling, house rules, CRDs and chart up to date; never writes
 # make fix     what of that can be mended by machine
 # make soak    the simulation over fresh seeds for MINUTES=10, the model in larger bounds
-# make bench   Percolate beside etcd, JetStream, Redis and rqlite: figures and plots in docs/benchmarks (SECONDS_EACH=10)
+# make bench   writes beside etcd, JetStream, Redis, rqlite; catch-up, failover, memory: docs/benchmarks (SECONDS_EACH=10)
 # make samples the README's samples of output, from the last run of the stories
 # make image   the images of node and operator
 # make clean-cluster   removes the local cluster
@@ -62,7 +62,7 @@ e2e: setup build cluster
 
 # Outside of `make test`: figures are for people to judge, on a machine that does nothing else.
 bench: setup build
-	@$(STAGE) "bench: Percolate and its peers, side by side" $(E2E) bench --seconds $(SECONDS_EACH) --write docs/benchmarks
+	@$(STAGE) "bench: Percolate, its peers, its faults" $(E2E) bench --seconds $(SECONDS_EACH) --write docs/benchmarks
 
 setup:
 	@$(STAGE) "setup: Rust, Go, Debian packages" scripts/setup

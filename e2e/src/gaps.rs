@@ -31,13 +31,20 @@ pub fn pauses(acknowledged: &[Duration], faults: &[Duration]) -> Vec<Duration> {
         .enumerate()
         .filter_map(|(number, fault)| {
             let until = faults.get(number + 1).copied().unwrap_or(Duration::MAX);
-            acknowledged
-                .windows(2)
-                .filter(|pair| pair[1] > *fault && pair[0] < until)
-                .map(|pair| pair[1].saturating_sub(pair[0]))
-                .max()
+            pause(acknowledged, *fault, until)
         })
         .collect()
+}
+
+/// The longest time between one acknowledgement and the next that `fault` cost before the next fault,
+/// which came at `until`. A silence that lasts beyond that is the next fault's, unless it began before
+/// this one.
+pub fn pause(acknowledged: &[Duration], fault: Duration, until: Duration) -> Option<Duration> {
+    acknowledged
+        .windows(2)
+        .filter(|pair| pair[1] > fault && (pair[1] <= until || pair[0] < fault))
+        .map(|pair| pair[1].saturating_sub(pair[0]))
+        .max()
 }
 
 /// The distribution of pauses, in milliseconds.
@@ -71,7 +78,7 @@ mod tests {
     #[test]
     fn a_fault_costs_the_longest_silence_until_the_next_fault() {
         type Case<'a> = (&'a str, &'a [u64], &'a [u64], &'a [u64]);
-        let cases: [Case; 6] = [
+        let cases: [Case; 8] = [
             ("no fault", &[0, 10, 500], &[], &[]),
             (
                 "the silence spans the fault",
@@ -96,6 +103,18 @@ mod tests {
                 &[0, 100, 400, 410, 710, 720],
                 &[150, 500],
                 &[300, 300],
+            ),
+            (
+                "a longer one later is the other's",
+                &[0, 100, 400, 410, 910],
+                &[150, 500],
+                &[300, 500],
+            ),
+            (
+                "nothing between two faults",
+                &[0, 100, 900],
+                &[150, 500],
+                &[800, 800],
             ),
             ("nothing after it", &[0, 10], &[20], &[]),
         ];

@@ -34,7 +34,7 @@ enum Action {
         /// Folder of documents to import; default: the repository's Markdown
         folder: Option<PathBuf>,
     },
-    /// Percolate and its peers, side by side: durable writes per second and how long each takes
+    /// Percolate measured: durable writes beside its peers, catch-up, bootstrap, memory, failover, idle
     Bench(BenchArguments),
 }
 
@@ -46,15 +46,18 @@ struct BenchArguments {
     /// Seconds of writing before that
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=600))]
     warm_up: u64,
-    /// Only what has one of these words in its name, for instance: redis,floor
+    /// Only what has one of these words in its name, for instance: writes (all the databases), redis,floor,
+    /// catch-up, bootstrap, memory, failover, idle
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where data are written while it runs; the disk below it is what is measured
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// Folder for the table, plots and raw results
+    /// Folder for the table, plots and raw results; what an earlier run wrote there is replaced
     #[arg(long)]
     write: Option<PathBuf>,
+    #[command(flatten)]
+    sizes: bench::Sizes,
 }
 
 #[derive(Subcommand)]
@@ -126,6 +129,7 @@ fn run_bench(arguments: BenchArguments) -> Result<()> {
         seconds: arguments.seconds,
         warm_up: arguments.warm_up,
         only: arguments.only,
+        sizes: arguments.sizes,
         directory: arguments.directory,
         write: arguments.write,
     };

@@ -51,6 +51,7 @@ struct StatusResponse {
 /// Three members with a leader.
 pub(super) struct Etcd {
     members: Vec<Daemon>,
+    addresses: [SocketAddr; MEMBERS],
     leader: SocketAddr,
     _place: Place,
 }
@@ -91,9 +92,26 @@ impl Etcd {
             .context("etcd lost its leader")?;
         Ok(Self {
             members,
+            addresses,
             leader,
             _place: place,
         })
+    }
+
+    /// Where each member takes requests.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The member that leads now, if all of them answer and are agreed.
+    pub(super) async fn leader(&self) -> Option<usize> {
+        let leader = leader_of(&self.addresses).await?;
+        self.addresses.iter().position(|address| *address == leader)
+    }
+
+    /// One member, for whoever does something to it.
+    pub(super) fn member(&mut self, number: usize) -> &mut Daemon {
+        &mut self.members[number]
     }
 }
 
@@ -105,10 +123,8 @@ impl Peer for Etcd {
     }
 
     async fn connect(&self, name: String) -> Result<Client> {
-        Ok(Client {
-            grpc: connect(self.leader).await?,
-            name,
-        })
+        let client = Client::open(self.leader).await?;
+        Ok(Client { name, ..client })
     }
 }
 
@@ -118,14 +134,30 @@ pub(super) struct Client {
     name: String,
 }
 
-impl Writer for Client {
-    async fn write(&mut self, sequence: u64) -> Result<()> {
+impl Client {
+    /// A client of one member, whichever leads.
+    pub(super) async fn open(address: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            grpc: connect(address).await?,
+            name: String::new(),
+        })
+    }
+
+    /// Writes the value of `sequence` under `key`.
+    pub(super) async fn put(&mut self, key: String, sequence: u64) -> Result<()> {
         let request = PutRequest {
-            key: format!("{}-{sequence:08}", self.name).into_bytes(),
+            key: key.into_bytes(),
             value: value(sequence).into(),
         };
         let _: PutResponse = call(&mut self.grpc, "/etcdserverpb.KV/Put", request).await?;
         Ok(())
+    }
+}
+
+impl Writer for Client {
+    async fn write(&mut self, sequence: u64) -> Result<()> {
+        self.put(format!("{}-{sequence:08}", self.name), sequence)
+            .await
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::closed_loop::{self, Measured, Pace, VALUE_BYTES, Writer, as_float};
+use super::filling::Filling;
 use super::place::Place;
 use super::target;
 use crate::command;
@@ -37,6 +38,25 @@ pub(super) fn rocksdb(place: &Place, duration: Pace, clients: usize) -> Result<M
             ]),
     )?;
     serde_json::from_str(&answer).context("the floor's answer cannot be read")
+}
+
+/// `RocksDB` alone: the same operations in the same batches, each synced; operations per second.
+pub(super) fn batches(place: &Place, filling: Filling) -> Result<f64> {
+    let directory = place.directory().join("rocksdb-batches");
+    let answer = command::run(
+        Command::new(target::program("examples/floor_batches")?)
+            .arg(directory)
+            .args([
+                filling.batches.to_string(),
+                filling.operations_each.to_string(),
+                filling.value_bytes.to_string(),
+            ]),
+    )?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).context("the floor's answer cannot be read")?;
+    answer["per_second"]
+        .as_f64()
+        .context("the floor does not say how fast it was")
 }
 
 /// The bare disk: `files` at a time are appended to and synced.

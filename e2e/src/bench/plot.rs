@@ -1,7 +1,12 @@
 //! A report as pictures: SVG, written by hand, readable on light and dark pages. Pure.
 
+pub(super) mod bars;
+pub(super) mod curve;
+pub(super) mod strip;
+
 use std::fmt::Write as _;
 
+use self::bars::{Bar, bars};
 use super::closed_loop::{Measured, as_float};
 use super::report::{Report, Subject};
 use super::table::{thousands, time};
@@ -16,9 +21,12 @@ const LEFT: f64 = 220.0;
 /// Room for the figure behind the longest bar.
 const RIGHT: f64 = 110.0;
 const SPAN: f64 = WIDTH - LEFT - RIGHT;
-const OWN_COLOUR: &str = "#0f766e";
-const PEER_COLOUR: &str = "#64748b";
-const FLOOR_COLOUR: &str = "#cbd5e1";
+/// Percolate.
+pub(super) const OWN_COLOUR: &str = "#0f766e";
+/// Its peers.
+pub(super) const PEER_COLOUR: &str = "#64748b";
+/// What databases stand on.
+pub(super) const FLOOR_COLOUR: &str = "#cbd5e1";
 /// Quantiles of a latency plot, each with the radius of its mark.
 const MARKS: [(&str, f64); 3] = [("p50", 6.0), ("p99", 4.5), ("p99.9", 3.0)];
 
@@ -27,36 +35,16 @@ pub(super) fn rates(report: &Report) -> String {
     let rows = with_many_clients(report, |subject| {
         !matches!(subject, Subject::Device | Subject::RoundTrip)
     });
-    let longest = rows
+    let rows: Vec<Bar> = rows
         .iter()
-        .map(|(_, many)| many.per_second)
-        .fold(1.0, f64::max);
-    let mut body = String::new();
-    for (at, (subject, many)) in rows.iter().enumerate() {
-        let top = row_top(at);
-        let length = many.per_second / longest * SPAN;
-        name(&mut body, at, *subject);
-        // Writing to a String cannot fail, here and below.
-        let _ = writeln!(
-            body,
-            r#"<rect x="{LEFT}" y="{:.1}" width="{length:.1}" height="{:.1}" rx="2" fill="{}"/>"#,
-            top + 4.0,
-            ROW - 8.0,
-            colour(*subject)
-        );
-        let _ = writeln!(
-            body,
-            r#"<text x="{:.1}" y="{:.1}">{}</text>"#,
-            LEFT + length + 6.0,
-            top + ROW / 2.0 + 4.0,
-            thousands(many.per_second)
-        );
-    }
-    picture(
-        "Durable writes per second, 64 clients (longer is better)",
-        rows.len(),
-        &body,
-    )
+        .map(|(subject, many)| Bar {
+            name: subject.name(),
+            colour: colour(*subject),
+            value: many.per_second,
+        })
+        .collect();
+    let title = "Durable writes per second, 64 clients (longer is better)";
+    bars(title, &rows, thousands)
 }
 
 /// Latencies of the databases with many clients, on a logarithmic scale.
@@ -87,7 +75,7 @@ pub(super) fn latencies(report: &Report) -> String {
         let y = row_top(at) + ROW / 2.0;
         let times = [many.p50_micros, many.p99_micros, many.p999_micros];
         let points = times.map(|micros| place(as_float(micros)));
-        name(&mut body, at, *subject);
+        name(&mut body, at, subject.name());
         let _ = writeln!(
             body,
             r#"<line x1="{:.1}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}" stroke="{}" stroke-width="2"/>"#,
@@ -113,7 +101,7 @@ pub(super) fn latencies(report: &Report) -> String {
     }
     picture(
         "Latency with 64 clients: p50, p99, p99.9 (further left is better)",
-        rows.len(),
+        row_top(rows.len()) + BOTTOM,
         &body,
     )
 }
@@ -156,13 +144,13 @@ fn row_top(at: usize) -> f64 {
     TOP + as_float(at as u64) * ROW
 }
 
-fn name(body: &mut String, at: usize, subject: Subject) {
+fn name(body: &mut String, at: usize, name: &str) {
     let _ = writeln!(
         body,
         r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
         LEFT - 10.0,
         row_top(at) + ROW / 2.0 + 4.0,
-        subject.name()
+        name
     );
 }
 
@@ -175,8 +163,7 @@ fn colour(subject: Subject) -> &'static str {
 }
 
 /// On a background of its own: the text would else vanish on a dark page.
-fn picture(title: &str, rows: usize, body: &str) -> String {
-    let height = row_top(rows) + BOTTOM;
+fn picture(title: &str, height: f64, body: &str) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" font-size="13" fill="#0f172a">
 <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
@@ -217,7 +204,14 @@ mod tests {
 
     #[test]
     fn every_element_is_closed() {
-        for svg in [rates(&report()), latencies(&report())] {
+        let sections = crate::bench::scenario::tests::sections();
+        let figures = sections
+            .iter()
+            .filter_map(|section| section.figures.as_ref());
+        let plots = figures.flat_map(crate::bench::scenario::Figures::plots);
+        let pictures = plots.map(|(_, _, svg)| svg);
+        for svg in pictures.chain([rates(&report()), latencies(&report())]) {
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             for element in ["svg", "text", "circle", "title"] {
                 let opened = svg.matches(&format!("<{element}")).count();
                 let closed = svg.matches(&format!("</{element}>")).count();

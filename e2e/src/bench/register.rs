@@ -23,8 +23,10 @@ pub(super) const NAMESPACE: &str = "bench";
 pub(super) const NAME: &str = "acme";
 /// Opens the API server to whoever holds it: it listens on loopback, for one run.
 pub(super) const TOKEN: &str = "percolate-bench";
-/// Both copies have every write that is acknowledged, whatever happens.
-const MIN_IN_SYNC: u8 = 2;
+/// The resource of the register, as the API server names it in its metrics.
+const RESOURCE: &str = "percolatereplications";
+/// What only reads; a watch is counted when it ends.
+const READING: [&str; 3] = ["GET", "LIST", "WATCH"];
 
 /// A register that answers.
 pub(super) struct Register {
@@ -43,9 +45,23 @@ pub(super) struct Standing {
     pub(super) in_sync: usize,
 }
 
+/// Requests for registers that the API server has answered so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Requests {
+    /// Of any kind.
+    pub(super) all: u64,
+    /// Those that change something.
+    pub(super) writes: u64,
+}
+
 impl Register {
-    /// Starts both and makes the register object.
-    pub(super) async fn start(place: &Place, authority: &Authority) -> Result<Self> {
+    /// Starts both and makes the register object. Writes are to be acknowledged by no fewer than
+    /// `min_in_sync` replicas.
+    pub(super) async fn start(
+        place: &Place,
+        authority: &Authority,
+        min_in_sync: usize,
+    ) -> Result<Self> {
         let kubernetes = Kubernetes::ready()?;
         let [etcd_client, etcd_peer, port] = free_ports()?;
         let kubeconfig = place.write("kubeconfig", &kubeconfig(authority, port))?;
@@ -67,7 +83,7 @@ impl Register {
             port,
             _daemons: daemons,
         };
-        register.create(place)?;
+        register.create(place, min_in_sync)?;
         Ok(register)
     }
 
@@ -78,14 +94,19 @@ impl Register {
 
     /// Who leads, and how many are in sync.
     pub(super) fn standing(&self) -> Result<Standing> {
-        let text =
-            run(self
-                .kubectl()
-                .args(["get", "percolatereplications", NAME, "--output=json"]))?;
+        let text = run(self
+            .kubectl()
+            .args(["get", RESOURCE, NAME, "--output=json"]))?;
         standing_in(&text)
     }
 
-    fn create(&self, place: &Place) -> Result<()> {
+    /// What the API server has counted.
+    pub(super) fn requests(&self) -> Result<Requests> {
+        let text = run(self.kubectl().args(["get", "--raw=/metrics"]))?;
+        Ok(requests_in(&text))
+    }
+
+    fn create(&self, place: &Place, min_in_sync: usize) -> Result<()> {
         let definitions = repository::root()?.join("charts/percolate/files/crds.yaml");
         run(self.kubectl().arg("create").arg("-f").arg(definitions))?;
         run(self.kubectl().args([
@@ -99,7 +120,7 @@ impl Register {
             "apiVersion": "percolationlabs.ai/v1alpha1",
             "kind": "PercolateReplication",
             "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "spec": {"minInSync": MIN_IN_SYNC, "bootstrap": true},
+            "spec": {"minInSync": min_in_sync, "bootstrap": true},
         });
         let object = place.write("register.json", &object.to_string())?;
         run(self.kubectl().arg("create").arg("-f").arg(object)).map(drop)
@@ -185,6 +206,34 @@ fn standing_in(object: &str) -> Result<Standing> {
     })
 }
 
+/// From lines such as `apiserver_request_total{…,resource="x",…,verb="GET",…} 3`.
+fn requests_in(metrics: &str) -> Requests {
+    let mut requests = Requests::default();
+    let resource = format!("resource=\"{RESOURCE}\"");
+    for line in metrics.lines() {
+        let Some((labels, count)) = line
+            .strip_prefix("apiserver_request_total{")
+            .and_then(|rest| rest.rsplit_once("} "))
+        else {
+            continue;
+        };
+        let mut labels = labels.split(',');
+        if !labels.clone().any(|label| label == resource) {
+            continue;
+        }
+        let count = count.parse().unwrap_or(0);
+        let reads = labels.any(|label| {
+            let verb = label
+                .strip_prefix("verb=")
+                .map(|verb| verb.trim_matches('"'));
+            verb.is_some_and(|verb| READING.contains(&verb))
+        });
+        requests.all += count;
+        requests.writes += if reads { 0 } else { count };
+    }
+    requests
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +248,25 @@ mod tests {
         assert_eq!(standing_in(object).expect("readable"), expected);
         assert_eq!(standing_in("{}").expect("readable"), Standing::default());
         assert!(standing_in("[]").is_err());
+    }
+
+    #[test]
+    fn only_requests_for_registers_are_counted_and_writes_apart() {
+        let line = |resource: &str, verb: &str, count: u32| {
+            format!(
+                "apiserver_request_total{{code=\"200\",resource=\"{resource}\",verb=\"{verb}\",version=\"v1\"}} {count}"
+            )
+        };
+        let metrics = [
+            "# TYPE apiserver_request_total counter".to_owned(),
+            line("percolatereplications", "GET", 3),
+            line("percolatereplications", "WATCH", 2),
+            line("percolatereplications", "PUT", 4),
+            line("percolatetenants", "GET", 100),
+            "apiserver_request_body_size_bytes{resource=\"percolatereplications\"} 9".to_owned(),
+        ];
+        let expected = Requests { all: 9, writes: 4 };
+        assert_eq!(requests_in(&metrics.join("\n")), expected);
+        assert_eq!(requests_in(""), Requests::default());
     }
 }

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::closed_loop::{Measured, Pace};
 use super::machine::Machine;
+use super::scenario::{Scenario, Section};
+use super::verdict::Verdict;
 
 /// Who is measured, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,19 +130,8 @@ pub(super) struct Report {
     pub(super) pace: Pace,
     /// One per subject that was asked for.
     pub(super) rows: Vec<Row>,
-}
-
-/// A target and what was found.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Verdict {
-    /// What is compared with what.
-    pub(super) target: String,
-    /// The bound, with its direction.
-    pub(super) wanted: String,
-    /// The figure.
-    pub(super) found: String,
-    /// Met, or missed by how much, or not known.
-    pub(super) judgement: String,
+    /// One per scenario that was asked for.
+    pub(super) sections: Vec<Section>,
 }
 
 /// Percolate's rate is to be at least so many times the other's.
@@ -164,7 +155,30 @@ impl Report {
     pub(super) fn problems(&self) -> Vec<String> {
         let problem =
             |row: &Row| Some(format!("{}: {}", row.subject.name(), row.problem.as_ref()?));
-        self.rows.iter().filter_map(problem).collect()
+        let scenario = |section: &Section| {
+            let problem = section.problem.as_ref()?;
+            Some(format!("{}: {problem}", section.scenario.name()))
+        };
+        let rows = self.rows.iter().filter_map(problem);
+        rows.chain(self.sections.iter().filter_map(scenario))
+            .collect()
+    }
+
+    /// What this run left out, by its name.
+    pub(super) fn left_out(&self) -> Vec<&'static str> {
+        let subjects = Subject::ALL
+            .into_iter()
+            .filter(|subject| self.row(*subject).is_none())
+            .map(Subject::name);
+        let is_played = |scenario| {
+            let mut sections = self.sections.iter();
+            sections.any(|section| section.scenario == scenario)
+        };
+        let scenarios = Scenario::ALL
+            .into_iter()
+            .filter(|scenario| !is_played(*scenario))
+            .map(Scenario::name);
+        subjects.chain(scenarios).collect()
     }
 
     /// Every target, in the order in which they matter.
@@ -283,6 +297,7 @@ pub(super) mod tests {
                     problem: Some("it ended".to_owned()),
                 },
             ],
+            sections: crate::bench::scenario::tests::sections(),
         }
     }
 
@@ -314,7 +329,21 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_not_measured_is_said() {
-        assert_eq!(report().problems(), ["rqlite 8.36.0: it ended"]);
+        let expected = ["rqlite 8.36.0: it ended", "Idle tenant: it ended"];
+        assert_eq!(report().problems(), expected);
+    }
+
+    #[test]
+    fn what_was_left_out_is_named() {
+        let mut report = report();
+        report.sections.remove(0);
+        let expected = [
+            "floor: RocksDB",
+            "Percolate, batches of 100",
+            "NATS JetStream 2.15.2",
+            "Catch-up from the log",
+        ];
+        assert_eq!(report.left_out(), expected);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::closed_loop::Measured;
 use super::report::{Report, Row, Subject};
+use super::scenario::{Scenario, Section};
+use super::verdict;
 
 /// What repeats the run.
 const COMMAND: &str = "make bench";
@@ -12,26 +14,76 @@ const QUIET_LOAD: f64 = 1.0;
 
 /// The whole document.
 pub(super) fn document(report: &Report) -> String {
-    let mut text = String::new();
     // Writing to a String cannot fail, here and below.
+    let mut text = format!(
+        "# Benchmarks\n\n\
+         Everything here was measured in one run on one machine, on one file system, by one program that started every \
+         database and every client, on the same cores and over loopback. Repeat it with `{COMMAND}`, which writes this \
+         file; `percolate-e2e bench --only` measures a part.\n\n",
+    );
+    machine(report, &mut text);
+    left_out(report, &mut text);
+    if !report.rows.is_empty() {
+        writes(report, &mut text);
+    }
+    for section in &report.sections {
+        scenario(section, &mut text);
+    }
+    let _ = writeln!(text, "The raw figures are in [results.json](results.json).");
+    text
+}
+
+fn left_out(report: &Report, text: &mut String) {
+    let names = report.left_out();
+    if !names.is_empty() {
+        let _ = writeln!(text, "**Left out of this run**: {}.\n", names.join(", "));
+    }
+}
+
+fn writes(report: &Report, text: &mut String) {
     let _ = write!(
         text,
-        "# Benchmarks\n\n\
-         Durable, replicated writes of {} bytes: every database was started by the same program, one after the other, \
-         in one run on one machine, on one file system, with clients on the same cores over loopback. Each client sends \
-         its next write when the last one is answered ({} s of warm-up, then {} s measured). A write counts as answered \
-         when it is synced on the copies named in the table.\n\n\
-         Repeat it with `{COMMAND}`, which writes this file.\n\n",
+        "## Durable writes beside the peers\n\n\
+         Replicated writes of {} bytes: one database after the other. Each client sends its next write when the last \
+         one is answered ({} s of warm-up, then {} s measured). A write counts as answered when it is synced on the \
+         copies named in the table.\n\n",
         super::closed_loop::VALUE_BYTES,
         report.pace.warm_up_seconds,
         report.pace.measured_seconds,
     );
-    machine(report, &mut text);
-    figures(report, &mut text);
+    figures(report, text);
     text.push_str("![Writes per second](rates.svg)\n\n![Latency](latencies.svg)\n\n");
-    targets(report, &mut text);
-    setups(report, &mut text);
-    text
+    targets(report, text);
+    setups(report, text);
+}
+
+fn scenario(section: &Section, text: &mut String) {
+    let name = section.scenario.name();
+    let _ = write!(text, "## {name}\n\n");
+    if let Some(problem) = &section.problem {
+        let problem = problem.replace('\n', " ");
+        let _ = writeln!(text, "Not measured: {problem}\n");
+    }
+    let Some(figures) = &section.figures else {
+        return;
+    };
+    let _ = writeln!(text, "{}", figures.text());
+    for (file, shows, _) in figures.plots() {
+        let _ = writeln!(text, "![{shows}]({file})\n");
+    }
+    let word = match section.scenario {
+        Scenario::CatchUp => "catch-up",
+        Scenario::Bootstrap => "bootstrap",
+        Scenario::Memory => "memory",
+        Scenario::Failover => "failover",
+        Scenario::Idle => "idle",
+    };
+    let _ = writeln!(
+        text,
+        "{}\nThis alone: `percolate-e2e bench --only {word}`, in {:.0} s here, with starting and filling.\n",
+        verdict::table(&figures.verdicts()),
+        section.took_seconds,
+    );
 }
 
 fn machine(report: &Report, text: &mut String) {
@@ -56,7 +108,7 @@ fn machine(report: &Report, text: &mut String) {
 
 fn figures(report: &Report, text: &mut String) {
     text.push_str(
-        "## Figures\n\n\
+        "### Figures\n\n\
          | | synced copies | clients | writes/s | p50 | p99 | p99.9 | one client: writes/s | p50 | p99 | p99.9 | servers' processor time per write |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -98,19 +150,12 @@ fn cells(measured: Option<&Measured>) -> String {
 }
 
 fn targets(report: &Report, text: &mut String) {
-    text.push_str("## Targets\n\n| | wanted | measured | |\n|---|---|---|---|\n");
-    for verdict in report.verdicts() {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            verdict.target, verdict.wanted, verdict.found, verdict.judgement
-        );
-    }
-    text.push('\n');
+    let table = verdict::table(&report.verdicts());
+    let _ = writeln!(text, "### Targets\n\n{table}");
 }
 
 fn setups(report: &Report, text: &mut String) {
-    text.push_str("## How each was run\n\n");
+    text.push_str("### How each was run\n\n");
     for row in &report.rows {
         let _ = writeln!(
             text,
@@ -122,8 +167,7 @@ fn setups(report: &Report, text: &mut String) {
     text.push_str(
         "\nMajority systems need three members to survive the loss of one, where Percolate and Redis need two: \
          that is the comparison, and on one machine the third member costs them processor time. \
-         Percolate alone uses TLS, to its clients and between its replicas. \
-         The raw figures are in [results.json](results.json).\n",
+         Percolate alone uses TLS, to its clients and between its replicas.\n",
     );
     if report.row(Subject::Percolate).is_some() {
         text.push_str(
@@ -131,6 +175,7 @@ fn setups(report: &Report, text: &mut String) {
              all others are release builds.\n",
         );
     }
+    text.push('\n');
 }
 
 /// Microseconds as a person reads them.
@@ -182,8 +227,8 @@ mod tests {
         let text = document(&report());
         let rows: Vec<&str> = text
             .lines()
-            .skip_while(|line| *line != "## Figures")
-            .take_while(|line| *line != "## Targets")
+            .skip_while(|line| *line != "### Figures")
+            .take_while(|line| *line != "### Targets")
             .filter(|line| line.starts_with('|'))
             .collect();
         assert_eq!(rows.len(), 2 + report().rows.len());
@@ -205,5 +250,29 @@ mod tests {
         assert!(
             document(&report()).contains("| rqlite 8.36.0 | 2 of 3 | not measured: it ended |")
         );
+    }
+
+    #[test]
+    fn a_run_of_one_scenario_shows_that_and_what_it_left_out() {
+        let mut report = report();
+        report.rows.clear();
+        report
+            .sections
+            .retain(|section| section.scenario == Scenario::Failover);
+        let text = document(&report);
+        assert!(text.contains("## Failover\n"), "{text}");
+        assert!(text.contains("![Pauses of a failover](failover.svg)"));
+        assert!(text.contains("| leader killed, p99 | ≤ 5000 ms | 3000 ms | met |"));
+        assert!(text.contains("bench --only failover`, in 61 s"));
+        assert!(!text.contains("rates.svg") && !text.contains("# Catch-up"));
+        let left_out = text.lines().find(|line| line.starts_with("**Left out"));
+        let left_out = left_out.expect("it says what is missing");
+        assert!(left_out.contains("etcd 3.7.3") && left_out.contains("Idle tenant"));
+        assert!(!left_out.contains("Failover"));
+    }
+
+    #[test]
+    fn a_scenario_that_was_not_measured_says_why() {
+        assert!(document(&report()).contains("## Idle tenant\n\nNot measured: it ended\n"));
     }
 }
