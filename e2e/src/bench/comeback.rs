@@ -89,8 +89,8 @@ pub(super) async fn watch(
     };
     Ok(Comeback {
         last,
-        in_sync_seconds: (in_sync - started).as_secs_f64(),
-        readable_seconds: (readable - started).as_secs_f64(),
+        in_sync_seconds: in_sync.saturating_sub(started).as_secs_f64(),
+        readable_seconds: readable.saturating_sub(started).as_secs_f64(),
         seen,
         writes,
     })
@@ -117,8 +117,9 @@ async fn look(
         let (leads, follows) = tokio::join!(access.levels(leader), access.levels(follower));
         let leads = leads.context("the leader is gone")?;
         let (now, levels) = (steady.elapsed(), follows.ok());
+        let since = now.saturating_sub(started);
         seen.push(Seen {
-            seconds: (now - started).as_secs_f64(),
+            seconds: since.as_secs_f64(),
             levels,
         });
         if in_sync.is_none() && leads.in_sync == REPLICAS as u64 {
@@ -136,7 +137,7 @@ async fn look(
         }
         ensure!(leads.leads, "another replica leads");
         ensure!(
-            now - started < WITHIN,
+            since < WITHIN,
             "the follower was not in sync within {} min",
             WITHIN.as_secs() / 60
         );

@@ -70,8 +70,7 @@ impl Daemon {
     /// # Errors
     /// When it runs still, or cannot be started.
     pub(super) fn start_again(&mut self) -> Result<()> {
-        let name = &self.recipe.name;
-        ensure!(self.has_ended(), "{name} runs still");
+        ensure!(self.has_ended(), "{} runs still", self.recipe.name);
         self.child = self.recipe.start()?;
         Ok(())
     }

@@ -166,7 +166,7 @@ impl Deployment {
 
     /// Where a replica's data lie.
     pub(super) fn data(&self, ordinal: usize) -> PathBuf {
-        self.place.directory().join(&pod(ordinal))
+        self.place.directory().join(pod(ordinal))
     }
 
     /// Ends everything and keeps the place, for what else is to be measured on the same disk.
@@ -188,7 +188,7 @@ impl Access {
     pub(super) async fn connect(&self, ordinal: usize) -> Result<HttpsConnection> {
         let host = format!("{}.{DOMAIN}", pod(ordinal));
         let opened = async {
-            let stream = TcpStream::connect(self.address(ordinal, self.ports.api)).await?;
+            let stream = TcpStream::connect((address(ordinal), self.ports.api)).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(host.clone())?;
             anyhow::Ok(self.connector.connect(name, stream).await?)
@@ -203,7 +203,7 @@ impl Access {
     /// What a pod says of itself.
     pub(super) async fn levels(&self, ordinal: usize) -> Result<Levels> {
         let read = async {
-            let stream = TcpStream::connect(self.address(ordinal, self.ports.health)).await?;
+            let stream = TcpStream::connect((address(ordinal), self.ports.health)).await?;
             let mut connection = Connection::new(stream, &pod(ordinal), "");
             let text = connection.succeed("GET", "/metrics", "").await?;
             Levels::parse(std::str::from_utf8(text)?)
@@ -231,10 +231,6 @@ impl Access {
             levels.is_ok_and(|levels| levels.leads && levels.in_sync == count)
         })
         .await
-    }
-
-    fn address(&self, ordinal: usize, port: u16) -> SocketAddr {
-        SocketAddr::new(address(ordinal), port)
     }
 }
 

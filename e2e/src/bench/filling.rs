@@ -26,9 +26,9 @@ const TEXT_BYTES: usize = 8 << 20;
 /// Odd and large: its multiples fall all over the text.
 const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// A batch that takes longer is a failure.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERED_WITHIN: Duration = Duration::from_mins(1);
 /// What was acknowledged is applied at once; what remains is the engine's own work.
-const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

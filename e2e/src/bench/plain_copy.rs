@@ -42,11 +42,11 @@ pub(super) fn measure(data: &Path) -> Result<PlainCopy> {
         fs::create_dir_all(directory)?;
     }
     let files = link(data, &links)?;
-    let copied = copy(&files, &copies);
+    let made = copy(&files, &copies);
     for directory in [&links, &copies] {
         fs::remove_dir_all(directory)?;
     }
-    copied
+    made
 }
 
 /// Links, because the engine removes files that it has merged into others.

@@ -205,7 +205,7 @@ mod tests {
     async fn clients_go_on_at_another_member_with_the_same_write() {
         let down = Arc::new(AtomicBool::new(false));
         let clients = Clients::start::<Flaky>(&down, 2);
-        let within = Duration::from_secs(60);
+        let within = Duration::from_mins(1);
         clients.until_served(within).await.expect("served");
         down.store(true, Ordering::Relaxed);
         clients.until_served(within).await.expect("served on");

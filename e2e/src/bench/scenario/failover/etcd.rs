@@ -13,7 +13,7 @@ use crate::bench::etcd::{Client, Etcd};
 use crate::bench::place::Place;
 
 /// Far beyond any election.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 
 impl Link for Client {
     type Way = Vec<SocketAddr>;

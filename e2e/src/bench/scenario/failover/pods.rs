@@ -14,7 +14,7 @@ use crate::bench::closed_loop::value;
 use crate::bench::deployment::{Access, Deployment, HttpsConnection, REPLICAS, wait};
 
 /// Far beyond what any failover is allowed.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 /// Items of one page: a few hundred kilobytes.
 const PAGE: usize = 500;
 
