@@ -137,6 +137,15 @@ impl Replica {
         });
     }
 
+    /// Lead from now on.
+    pub(crate) fn lead(&self) {
+        self.behave(Behaviour::Lead);
+        self.status.send_modify(|status| {
+            status.role = Role::Leader;
+            status.leader_url = None;
+        });
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         read(self.router.clone().oneshot(request).await.unwrap()).await
     }

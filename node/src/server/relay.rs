@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::forward::{Forward, ForwardError};
 use super::headers::{FORWARDED, IDEMPOTENCY_KEY};
 use super::problem::Failure;
-use crate::tenant::{Handle, Status, Unavailable};
+use crate::tenant::{Handle, Role, Status, Unavailable};
 
 /// Longest pause between two tries: well below a takeover, so that a write goes on as soon as
 /// somebody leads.
@@ -131,8 +131,8 @@ impl Relay<'_> {
         }
     }
 
-    /// What the leader at `url` answers, as long as nobody else leads: one that hangs would be
-    /// waited for until the deadline.
+    /// What the leader at `url` answers, as long as nobody else leads, this replica included: one that
+    /// hangs would be waited for until the deadline.
     async fn answer_of(
         &self,
         url: &str,
@@ -140,10 +140,8 @@ impl Relay<'_> {
     ) -> Result<http::Response<Bytes>, ForwardError> {
         let mut status = self.handle.watch_status();
         let leads_elsewhere = |status: &Status| {
-            status
-                .leader_url
-                .as_deref()
-                .is_some_and(|other| other != url)
+            let leader_url = status.leader_url.as_deref();
+            status.role == Role::Leader || leader_url.is_some_and(|other| other != url)
         };
         tokio::select! {
             answer = self.forwarder.forward(url, request) => answer,

@@ -67,6 +67,34 @@ async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
     assert_eq!(keys[0], keys[1], "one write, whoever takes it");
 }
 
+/// With two replicas nobody but this one can be the successor. It waited for the hung leader until the
+/// deadline, because a leader's own status names no other leader's address.
+#[tokio::test]
+async fn a_write_sent_to_a_leader_that_hangs_is_taken_here_by_who_succeeds_it() {
+    let (hung, _, network) = pair();
+    hung.behave(Behaviour::Hang);
+    let limits = Limits {
+        deadline: Duration::from_secs(10),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
+    follower.follow(LEADER);
+    let takeover = async {
+        while network.seen.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        follower.lead();
+    };
+    let (written, ()) = tokio::join!(follower.put("/resources/r", DOCUMENT), takeover);
+    assert_eq!(
+        (written.status, written.header("percolate-role")),
+        (StatusCode::CREATED, "leader"),
+        "{}",
+        written.detail()
+    );
+    assert_eq!(follower.get("/resources/r").await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn encodings_pass_through_a_follower() {
     let (leader, follower, _network) = pair();
