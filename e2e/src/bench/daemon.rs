@@ -165,6 +165,8 @@ pub(super) struct Memory {
     pub(super) now: u64,
     /// At most, since the process was started.
     pub(super) most: u64,
+    /// Of what it holds now, pages of files: mostly the program itself, which the kernel can drop.
+    pub(super) of_files: u64,
 }
 
 /// The memory of a process that has not ended.
@@ -182,6 +184,7 @@ fn memory_in(status: &str) -> Option<Memory> {
     Some(Memory {
         now: field("VmRSS:")?,
         most: field("VmHWM:")?,
+        of_files: field("RssFile:")?,
     })
 }
 
@@ -251,10 +254,11 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_the_kernels_text() {
-        let status = "Name:\tx\nVmHWM:\t   3 kB\nVmRSS:\t   2 kB\nThreads:\t1\n";
+        let status = "Name:\tx\nVmHWM:\t   3 kB\nVmRSS:\t   2 kB\nRssFile:\t1 kB\nThreads:\t1\n";
         let expected = Memory {
             now: 2048,
             most: 3072,
+            of_files: 1024,
         };
         assert_eq!(memory_in(status), Some(expected));
         assert_eq!(memory_in("Name:\tx\n"), None);

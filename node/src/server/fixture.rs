@@ -137,11 +137,12 @@ impl Replica {
         });
     }
 
-    /// Say that this replica leads.
+    /// Lead from now on.
     pub(crate) fn lead(&self) {
         self.behave(Behaviour::Lead);
         self.status.send_modify(|status| {
-            (status.role, status.leader_url) = (Role::Leader, None);
+            status.role = Role::Leader;
+            status.leader_url = None;
         });
     }
 

@@ -131,17 +131,17 @@ impl Relay<'_> {
         }
     }
 
-    /// What the leader at `url` answers, as long as nobody else leads: one that hangs would be
-    /// waited for until the deadline.
+    /// What the leader at `url` answers, as long as nobody else leads, this replica included: one that
+    /// hangs would be waited for until the deadline.
     async fn answer_of(
         &self,
         url: &str,
         request: http::Request<Bytes>,
     ) -> Result<http::Response<Bytes>, ForwardError> {
         let mut status = self.handle.watch_status();
-        let has_successor = |status: &Status| {
-            let other = status.leader_url.as_deref();
-            status.role == Role::Leader || other.is_some_and(|other| other != url)
+        let leads_elsewhere = |status: &Status| {
+            let leader_url = status.leader_url.as_deref();
+            status.role == Role::Leader || leader_url.is_some_and(|other| other != url)
         };
         tokio::select! {
             answer = self.forwarder.forward(url, request) => answer,

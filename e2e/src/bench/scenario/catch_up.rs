@@ -18,7 +18,7 @@ use crate::bench::filling::{self, Filling};
 use crate::bench::floor;
 use crate::bench::place::Place;
 use crate::bench::plot::curve::{Chart, Line};
-use crate::bench::plot::{FLOOR_COLOUR, OWN_COLOUR, PEER_COLOUR};
+use crate::bench::plot::{OWN_COLOUR, PEER_COLOUR};
 use crate::bench::table::thousands;
 use crate::bench::verdict::{Bound, Verdict, count, mebibytes, ratio};
 
@@ -26,6 +26,8 @@ use crate::bench::verdict::{Bound, Verdict, count, mebibytes, ratio};
 const OPERATIONS_EACH: u64 = 1000;
 /// More than any run writes: the log is to reach back.
 const LOG_KEEP_BYTES: u64 = 32 << 30;
+/// A name in the colour of a floor's bar would be too pale to read.
+const FLOOR_LINE_COLOUR: &str = "#b45309";
 /// Points of the curve that are kept: enough for the picture.
 const POINTS: usize = 150;
 
@@ -220,7 +222,7 @@ impl CatchUp {
             lines: vec![
                 Line {
                     name: "RocksDB alone",
-                    colour: FLOOR_COLOUR,
+                    colour: FLOOR_LINE_COLOUR,
                     points: vec![(0.0, 0.0), (seconds_of_floor, as_float(self.copied))],
                 },
                 line("readable", PEER_COLOUR, |progress| progress.readable),

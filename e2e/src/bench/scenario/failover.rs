@@ -234,7 +234,7 @@ impl Failover {
         let mut text = format!(
             "Two replicas, heartbeats every 500 ms, takeover after 2.5 s (the defaults), `minInSync` 1; eight clients that \
              write every 10 ms, spread over both replicas as a Service spreads connections, and that go on at the other \
-             one when a connection breaks or nothing was answered for 5 s. Killed is `SIGKILL`, hung `SIGSTOP`, a handover \
+             one when a connection breaks or nothing was answered for 1 s. Killed is `SIGKILL`, hung `SIGSTOP`, a handover \
              `SIGTERM` and a new start; the former leader comes back before the next fault. A pause is the longest time \
              from one acknowledged write to the next, whoever asked, from the fault until the next one; beside it what \
              the unluckiest of the eight clients saw. With so few repetitions p99 is the slowest. Of {} acknowledged \

@@ -59,6 +59,8 @@ struct Node {
     millicores: f64,
     /// At the end.
     resident_bytes: u64,
+    /// Of that, pages of files, mostly of the program.
+    of_files_bytes: u64,
 }
 
 /// Runs it.
@@ -76,9 +78,11 @@ pub(in crate::bench) async fn measure(place: Place, sizes: &Sizes) -> Result<Idl
     let (used_after, seconds) = (used(), begun.elapsed().as_secs_f64());
     let answered = deployment.requests()?;
     let node = |at: usize| -> Result<Node> {
+        let memory = deployment.replicas()[at].memory()?;
         Ok(Node {
             millicores: (used_after[at] - used_before[at]) * 1000.0 / seconds,
-            resident_bytes: deployment.replicas()[at].memory()?.now,
+            resident_bytes: memory.now,
+            of_files_bytes: memory.of_files,
         })
     };
     Ok(Idle {
@@ -110,14 +114,15 @@ impl Idle {
     /// How it was run, and the figures.
     pub(in crate::bench) fn text(&self) -> String {
         let node = |node: Node| {
-            let memory = mebibytes(as_float(node.resident_bytes));
-            format!("{:.1} millicores | {memory}", node.millicores)
+            let [memory, of_files] =
+                [node.resident_bytes, node.of_files_bytes].map(|bytes| mebibytes(as_float(bytes)));
+            format!("{:.1} millicores | {memory} | {of_files}", node.millicores)
         };
         format!(
             "Two replicas in sync that nobody talks to, for {:.0} s. Processor time and resident memory are from `/proc`, \
              requests for the register from the API server's own metrics: {} of them, {} of these writes. It counts a \
              watch when it ends, which takes minutes; each node has one.\n\n\
-             | | processor | memory |\n|---|---|---|\n| leader | {} |\n| follower | {} |\n",
+             | | processor | memory | of that, pages of the program |\n|---|---|---|---|\n| leader | {} |\n| follower | {} |\n",
             self.seconds,
             self.requests,
             self.writes,
@@ -135,6 +140,7 @@ pub(in crate::bench) mod tests {
         let node = |millicores| Node {
             millicores,
             resident_bytes: 20 << 20,
+            of_files_bytes: 12 << 20,
         };
         Idle {
             seconds: 60.0,
@@ -159,6 +165,7 @@ pub(in crate::bench) mod tests {
             follower: Node {
                 millicores: 2.5,
                 resident_bytes: 26 << 20,
+                of_files_bytes: 12 << 20,
             },
             requests: 2,
             writes: 1,

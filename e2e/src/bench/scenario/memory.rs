@@ -36,9 +36,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const POINTS: usize = 200;
 const IN_SYNC_WITHIN: Duration = Duration::from_mins(10);
 
+const MEBIBYTE: f64 = 1_048_576.0;
+
 const ABOVE_IDLE: Bound = Bound {
     target: "leader's memory above idle, at most",
-    wanted: 64.0 * 1_048_576.0,
+    wanted: 64.0 * MEBIBYTE,
     shown: mebibytes,
 };
 
@@ -220,7 +222,7 @@ impl Memory {
             format!(
                 "{} | {:+.1} MiB",
                 mebibytes(as_float(bytes)),
-                above / 1_048_576.0
+                above / MEBIBYTE
             )
         };
         format!(
@@ -252,11 +254,14 @@ impl Memory {
                 name: "leader",
                 colour: OWN_COLOUR,
                 points: points
-                    .map(|look| (look.seconds, as_float(look.bytes)))
+                    .map(|look| (look.seconds, as_float(look.bytes) / MEBIBYTE))
                     .collect(),
             }],
-            bound: Some(("allowed", as_float(self.idle) + ABOVE_IDLE.wanted)),
-            shown: |bytes| format!("{:.0} MiB", bytes / 1_048_576.0),
+            bound: Some((
+                "allowed",
+                (as_float(self.idle) + ABOVE_IDLE.wanted) / MEBIBYTE,
+            )),
+            shown: |mebibytes| format!("{mebibytes:.0} MiB"),
         };
         vec![("memory.svg", "A leader's memory", chart.draw())]
     }
