@@ -47,6 +47,7 @@ impl Pair {
         let member = |replica: ReplicaId| Member {
             replica,
             pod: pod(replica),
+            state: None,
         };
         let register = Register {
             incarnation: INCARNATION,

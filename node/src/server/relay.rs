@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Exchange -> handlers -> answered                                        -> Response
-//!                      -> Unserved(NotLeader, TooStale) -> Forward        -> the leader's Response
+//!                      -> Unserved(NotLeader, TooStale, TooOld) -> Forward -> the leader's Response
 //!                      -> Unserved(NoLeader), leader unreachable -> pause -> handlers again, until the deadline
 //! ```
 //! A request goes one hop at most: a replica that got it from another answers `no_leader` rather
@@ -99,10 +99,12 @@ impl Relay<'_> {
             Unavailable::NotLeader {
                 leader_url: Some(url),
             } => self.at_leader(&url, exchange, response).await,
-            Unavailable::TooStale { .. } => match self.handle.status().leader_url {
-                Some(url) => self.at_leader(&url, exchange, response).await,
-                None => Attempt::Postponed(response),
-            },
+            Unavailable::TooStale { .. } | Unavailable::TooOld { .. } => {
+                match self.handle.status().leader_url {
+                    Some(url) => self.at_leader(&url, exchange, response).await,
+                    None => Attempt::Postponed(response),
+                }
+            }
             Unavailable::NotLeader { leader_url: None } | Unavailable::NoLeader => {
                 Attempt::Postponed(response)
             }

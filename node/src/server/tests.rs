@@ -3,5 +3,6 @@ mod items;
 mod lists;
 mod relayed;
 mod replies;
+mod staleness;
 mod watch;
 mod writes;
