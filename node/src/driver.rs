@@ -176,10 +176,8 @@ impl Driver {
         let (status, published) =
             StatusPublisher::new(durable.replica_id, started, options.api_url);
         let handle = Handle::new(Arc::clone(&store), send_command, published.clone());
-        let outgoing = Arc::new(Outgoing::new(
-            Arc::clone(&store),
-            options.snapshot_bytes_per_second,
-        ));
+        let pace = options.snapshot_bytes_per_second;
+        let outgoing = Arc::new(Outgoing::new(Arc::clone(&store), pace));
         metrics.set_log_base(durable.base.index);
         let driver = Self {
             network: network.clone(),

@@ -58,6 +58,11 @@ fn hashes_of(path: &Path, chunk_bytes: usize) -> io::Result<Vec<Hash>> {
 /// The hash of a whole file. Blocks.
 fn hash_of(path: &Path) -> io::Result<Hash> {
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hasher.finalize().into())
+    let (mut file, mut chunk) = (File::open(path)?, vec![0; CHUNK_BYTES]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hasher.finalize().into()),
+            read => hasher.update(&chunk[..read]),
+        };
+    }
 }

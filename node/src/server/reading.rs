@@ -116,14 +116,9 @@ impl Freshness {
 }
 
 impl Reached {
-    /// Complete the answer to a read: where the client stands now, and how old it may be. The store may
-    /// have moved on since, and what was read must not be unread at another replica.
+    /// Complete the answer to a read: where the client stands now, and how old it may be.
     pub(super) fn seen(self, app: &App, response: Response) -> Response {
-        let token = SessionToken {
-            index: self.token.index.max(app.handle.store.applied().index),
-            ..self.token
-        };
-        let response = reply::with_session(response, token);
+        let response = reply::with_session(response, seen(app, self.token));
         match self.as_of {
             Some(as_of) => reply::with_staleness(response, as_of.elapsed()),
             None => response,
@@ -159,4 +154,13 @@ pub(super) async fn get(
         Json(view).into_response()
     };
     Ok(reached.seen(app, reply::with_etag(response, &etag)))
+}
+
+/// The session after a read that began at `token`: the store may have moved on meanwhile, and what
+/// was read must not be unread at another replica.
+pub(super) fn seen(app: &App, token: SessionToken) -> SessionToken {
+    SessionToken {
+        index: token.index.max(app.handle.store.applied().index),
+        ..token
+    }
 }

@@ -201,9 +201,10 @@ async fn missing(
     progress: &Progress,
 ) -> Result<Vec<Vec<usize>>, FetchError> {
     let own = OwnFiles::of(place.store.clone()).await;
-    let look = |file| {
+    let look = |index: usize| {
         let (client, own) = (client.clone(), &own);
         async move {
+            let file = &manifest.files[index];
             let missing = present::missing(manifest, file, client, place, own).await?;
             let lacks: u64 = missing
                 .iter()
@@ -213,7 +214,7 @@ async fn missing(
             Ok::<_, FetchError>(missing)
         }
     };
-    stream::iter(manifest.files.iter().map(look))
+    stream::iter((0..manifest.files.len()).map(look))
         .buffered(PARALLEL)
         .try_collect()
         .await

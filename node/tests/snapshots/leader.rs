@@ -33,9 +33,8 @@ pub(crate) enum Lie {
     None,
     /// The first file is called so.
     Name(String),
-    /// The first file is said to be larger, or smaller, than it is.
+    /// The first file is said to be larger than it is.
     Larger,
-    Smaller,
     /// Bits of every chunk are flipped.
     Content,
     /// Bits of one chunk are flipped, once.
@@ -217,7 +216,6 @@ impl Service {
             match self.lie() {
                 Lie::Name(name) => file.name = name,
                 Lie::Larger => file.bytes += 1,
-                Lie::Smaller => file.bytes -= 1,
                 Lie::OlderVersionWithWrongHash => file.hash[0] ^= 1,
                 _ => {}
             }

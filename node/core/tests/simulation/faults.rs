@@ -89,8 +89,10 @@ impl World {
         }
     }
 
-    /// The leader hears now and then how much of its snapshot is copied, and that it is gone.
-    pub(super) fn snapshot_is_read(&mut self, by: ReplicaId, from: ReplicaId, takes: u64) {
+    /// A copy takes a while; the leader hears now and then how much there is, and that it is gone.
+    pub(super) fn copy(&mut self, index: usize, from: ReplicaId) {
+        let (by, takes) = (self.nodes[index].id, self.dice.below(3_000));
+        self.schedule(index, takes, Event::Copied { from });
         let Some(source) = self.nodes.iter().position(|node| node.id == from) else {
             return;
         };

@@ -450,9 +450,7 @@ impl World {
             }
             Effect::FetchSnapshot { from, .. } => {
                 if !std::mem::replace(&mut self.nodes[index].copying, true) {
-                    let delay = self.dice.below(3_000);
-                    self.schedule(index, delay, Event::Copied { from });
-                    self.snapshot_is_read(self.nodes[index].id, from, delay);
+                    self.copy(index, from);
                 }
             }
             Effect::InstallSnapshot => self.install_snapshot(index),

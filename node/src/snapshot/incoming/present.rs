@@ -51,7 +51,8 @@ impl OwnFiles {
 
     /// Those that may be equal to `file`, the one of the same name first.
     fn like(&self, file: &SnapshotFile) -> Vec<PathBuf> {
-        if !file.name.ends_with(".sst") || file.bytes == 0 {
+        let kind = Path::new(&file.name).extension();
+        if kind.is_none_or(|kind| kind != IMMUTABLE) || file.bytes == 0 {
             return Vec::new();
         }
         let mut like = self.0.get(&file.bytes).cloned().unwrap_or_default();
