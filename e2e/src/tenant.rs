@@ -300,6 +300,13 @@ impl View {
             .collect()
     }
 
+    /// How a pod, or the replica in it, is said to be in the tenant's status.
+    pub fn state(&self, pod: &str) -> Option<String> {
+        let status = self.tenant.as_ref()?.status.as_ref()?;
+        let node = status.nodes.iter().find(|node| node.name == pod)?;
+        Some(node.state.clone().into())
+    }
+
     /// The replica in `pod`, if it is in sync.
     pub fn in_sync_replica(&self, pod: &str) -> Option<String> {
         let register = self.register.as_ref()?;

@@ -1,7 +1,9 @@
 //! A follower's volume is lost when the leader's log no longer reaches back to the beginning: the
-//! follower is given one snapshot, under load, and nothing acknowledged is lost.
+//! follower is given one snapshot, under load, and nothing acknowledged is lost. How far it is stands
+//! in the tenant's status.
 
 use std::fmt::Write as _;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -36,7 +38,9 @@ async fn a_follower_behind_the_log_is_given_one_snapshot_under_load() {
         load.wait_acknowledged(WRITES, LIMIT).await?;
         let lost_at = load.elapsed();
         tenant.lose_volume(&follower).await?;
+        let told = Mutex::new(Vec::new());
         let is_replaced = |view: &View| {
+            note(&told, view.state(&follower));
             let replica = view.in_sync_replica(&follower);
             replica.is_some_and(|replica| replica != lost) && view.is_settled(2)
         };
@@ -45,6 +49,15 @@ async fn a_follower_behind_the_log_is_given_one_snapshot_under_load() {
             .await?;
         let copied = snapshots_copied(&tenant, &follower).await?;
         ensure!(copied == 1, "{copied} snapshots were copied, one is enough");
+        let settled = tenant.wait_settled(2, READY_LIMIT).await?;
+        note(&told, settled.state(&follower));
+        let told = told.into_inner().expect("nobody panicked");
+        say(&format!("  the follower's state: {}", told.join(", ")));
+        ensure!(
+            told.iter().any(|state| state.starts_with("Snapshotting")),
+            "nobody was told of the copy"
+        );
+        ensure!(told.last().is_some_and(|state| state == "InSync"));
         load.wait_acknowledged(WRITES, LIMIT).await?;
         let record = load.stop_and_check().await?;
         let pauses = gaps::pauses(&history::acknowledgements(&record.histories), &[lost_at]);
@@ -72,6 +85,14 @@ async fn fill(api: &Api) -> anyhow::Result<()> {
         ensure!(reply.status.is_success(), "{}", reply.line());
     }
     Ok(())
+}
+
+/// Remember a state that is not the one before.
+fn note(told: &Mutex<Vec<String>>, state: Option<String>) {
+    let mut told = told.lock().expect("nobody panicked");
+    if state.is_some() && told.last() != state.as_ref() {
+        told.extend(state);
+    }
 }
 
 /// How often a pod's log says that a snapshot is copied.

@@ -159,8 +159,8 @@ pub struct Serve {
     /// Bytes of the log that are always kept, so that a replica which was away need not be copied whole.
     #[arg(long, env = "PERCOLATE_LOG_KEEP_BYTES", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..=64 << 30))]
     pub log_keep_bytes: u64,
-    /// How fast each file of this replica's store may be read by one that is copied anew.
-    #[arg(long, env = "PERCOLATE_SNAPSHOT_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..))]
+    /// How fast this replica's store may be read by those that are copied anew, all together.
+    #[arg(long, env = "PERCOLATE_SNAPSHOT_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(64 << 10..))]
     pub snapshot_bytes_per_second: u64,
     /// Largest request body, in bytes, before and after decompression.
     #[arg(long, env = "PERCOLATE_BODY_LIMIT_BYTES", value_name = "BYTES", default_value_t = crate::server::limits::BODY_BYTES)]
@@ -243,7 +243,10 @@ mod tests {
 
     #[test]
     fn usage_is_told_from_nonsense() {
-        let cases: [(&[&str], bool); 18] = [
+        let cases: [(&[&str], bool); 21] = [
+            (&["get", "resource", "a", "--max-staleness", "500ms"], true),
+            (&["ls", "edges", "--max-staleness", "2s"], true),
+            (&["ls", "edges", "--max-staleness", "soon"], false),
             (&["get", "resource", "a"], true),
             (
                 &["get", "resource", "a", "--url", "https://localhost:8000"],

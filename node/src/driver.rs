@@ -15,6 +15,7 @@ mod retention;
 mod status;
 mod tail;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,7 @@ use crate::health::Liveness;
 use crate::metrics::Metrics;
 use crate::register::Registry;
 use crate::snapshot::outgoing::Outgoing;
+use crate::snapshot::progress::Progress;
 use crate::store::{Durable, Store, StoreError};
 use crate::tenant::{Command, Handle, Status, Unavailable, WriteReply};
 use crate::transport::{Network, Transport};
@@ -117,6 +119,9 @@ pub struct Driver {
     outgoing: Arc<Outgoing>,
     /// Whose snapshot is being copied.
     copying: Option<(ReplicaId, AbortOnDrop)>,
+    copied: Arc<Progress>,
+    /// Who copies this replica, and how much of it, as the machine was told.
+    readers: BTreeMap<ReplicaId, u8>,
     snapshot_ready: bool,
     registry: Arc<dyn Registry>,
     answers: Answers,
@@ -175,17 +180,16 @@ impl Driver {
         let (register_inputs, from_register) = mpsc::unbounded_channel();
         let (send_done, done) = mpsc::unbounded_channel();
         let disk = Disk::start(&store, &metrics, &send_done).map_err(DriverError::Threads)?;
-        let (status, published) = StatusPublisher::new(durable.replica_id, options.api_url);
+        let (status, published) =
+            StatusPublisher::new(durable.replica_id, started, options.api_url);
         let handle = Handle::new(
             Arc::clone(&store),
             send_write,
             send_command,
             published.clone(),
         );
-        let outgoing = Arc::new(Outgoing::new(
-            Arc::clone(&store),
-            options.snapshot_bytes_per_second,
-        ));
+        let pace = options.snapshot_bytes_per_second;
+        let outgoing = Arc::new(Outgoing::new(Arc::clone(&store), pace));
         metrics.set_log_base(durable.base.index);
         let driver = Self {
             network: network.clone(),
@@ -196,6 +200,8 @@ impl Driver {
             ),
             outgoing: Arc::clone(&outgoing),
             copying: None,
+            copied: Arc::default(),
+            readers: BTreeMap::new(),
             snapshot_ready: false,
             replica,
             tail: Tail::new(Arc::clone(&store)),
@@ -253,7 +259,7 @@ impl Driver {
                     tokio::task::yield_now().await;
                 }
                 Some(command) = self.commands.recv() => self.command(command),
-                _ = ticks.tick() => self.step(Input::Tick),
+                _ = ticks.tick() => self.tick(),
             }
             self.drain()?;
             if self.snapshot_ready {
@@ -374,6 +380,11 @@ impl Driver {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+        self.tell_of_readers();
+    }
+
     fn step(&mut self, input: Input) {
         if self.snapshot_ready {
             return; // nothing more may be said or written
@@ -450,6 +461,7 @@ impl Driver {
         let leads = standing.position == Position::Leader;
         if leads && !self.leads {
             self.begin_leading();
+            self.readers.clear();
         }
         self.leads = leads;
         let in_sync = leads || standing.position == Position::Follower;
@@ -457,12 +469,13 @@ impl Driver {
             self.discard_copy();
         }
         self.in_sync = in_sync;
+        let copying = self.copied.at(Instant::now());
         self.answers.freshen(self.applied);
         let queued = self.writes.len() + self.commands.len();
         self.metrics.set_queued_commands(queued);
         self.liveness.tick(Instant::now());
         self.status
-            .publish(&standing, self.tail.last().index, self.applied);
+            .publish(&standing, self.tail.last().index, self.applied, copying);
         self.transport.retain(|replica| self.replica.knows(replica));
     }
 

@@ -11,8 +11,10 @@
 //! | `in_sync_replicas` | gauge | | size of the in-sync set, as far as known |
 //! | `serving` | gauge | | 1 while `/readyz` says yes |
 //! | `log_base_index` | gauge | | last entry trimmed from this replica's log |
-//! | `snapshot_copied_bytes` | gauge | | of the snapshot this replica copies or has copied |
-//! | `snapshot_bytes` | gauge | | its size; 0 while this process has copied none |
+//! | `snapshot_copied_bytes` | gauge | | what is there of the snapshot this replica copies |
+//! | `snapshot_bytes` | gauge | | its size; 0 while it copies none |
+//! | `snapshot_remaining_seconds` | gauge | | how long that still takes, at the pace so far |
+//! | `staleness_milliseconds` | gauge | | how old at most is what it shows; 0 also while nothing is proven |
 //! | `queued_commands` | gauge | | requests waiting for the driver |
 //! | `open_watches` | gauge | | streams of changes that clients follow |
 //! | `writes_total` | counter | `outcome` | `applied`, `refused` (by its content), `unavailable`, `unknown` |
@@ -98,8 +100,6 @@ pub struct Metrics {
     process: process::Usage,
     queued_commands: Level,
     log_base_index: Level,
-    snapshot_bytes: Level,
-    snapshot_copied_bytes: Level,
     open_watches: Level,
     writes: Family<WriteLabels, Counter>,
     requests: Requests,
@@ -117,6 +117,10 @@ struct ReplicaLevels {
     epoch: Level,
     in_sync_replicas: Level,
     serving: Level,
+    snapshot_bytes: Level,
+    snapshot_copied_bytes: Level,
+    snapshot_remaining_seconds: Level,
+    staleness_milliseconds: Level,
     role: Family<RoleLabels, Level>,
 }
 
@@ -135,8 +139,6 @@ impl Metrics {
             process: process::Usage::default(),
             queued_commands: Level::default(),
             log_base_index: Level::default(),
-            snapshot_bytes: Level::default(),
-            snapshot_copied_bytes: Level::default(),
             open_watches: Level::default(),
             writes: Family::default(),
             requests: Family::new_with_constructor(request_seconds),
@@ -159,16 +161,6 @@ impl Metrics {
             "log_base_index",
             "Last entry trimmed from this replica's log",
             self.log_base_index.clone(),
-        );
-        registry.register(
-            "snapshot_bytes",
-            "Size of the snapshot that is or was copied",
-            self.snapshot_bytes.clone(),
-        );
-        registry.register(
-            "snapshot_copied_bytes",
-            "How much of it is copied",
-            self.snapshot_copied_bytes.clone(),
         );
         registry.register(
             "open_watches",
@@ -241,22 +233,6 @@ impl Metrics {
         self.log_base_index.set(index);
     }
 
-    /// A snapshot of so many bytes is copied from now on.
-    pub fn snapshot_begins(&self, bytes: u64) {
-        self.snapshot_bytes.set(bytes);
-        self.snapshot_copied_bytes.set(0);
-    }
-
-    /// So many more bytes of it are there.
-    pub fn snapshot_copied(&self, bytes: u64) {
-        self.snapshot_copied_bytes.inc_by(bytes);
-    }
-
-    /// Bytes of it that are there.
-    pub fn snapshot_progress(&self) -> u64 {
-        self.snapshot_copied_bytes.get()
-    }
-
     /// A watch was opened.
     pub fn watch_opened(&self) {
         self.open_watches.inc();
@@ -312,6 +288,26 @@ impl ReplicaLevels {
             self.serving.clone(),
         );
         registry.register(
+            "snapshot_bytes",
+            "Size of the snapshot that is copied",
+            self.snapshot_bytes.clone(),
+        );
+        registry.register(
+            "snapshot_copied_bytes",
+            "How much of it is there",
+            self.snapshot_copied_bytes.clone(),
+        );
+        registry.register(
+            "snapshot_remaining_seconds",
+            "How long that still takes",
+            self.snapshot_remaining_seconds.clone(),
+        );
+        registry.register(
+            "staleness_milliseconds",
+            "How old at most is what this replica shows",
+            self.staleness_milliseconds.clone(),
+        );
+        registry.register(
             "role",
             "What this replica is to its tenant",
             self.role.clone(),
@@ -326,6 +322,17 @@ impl ReplicaLevels {
         self.epoch.set(status.epoch);
         self.in_sync_replicas.set(status.in_sync.len() as u64);
         self.serving.set(status.serving.into());
+        let copying = status.copying;
+        self.snapshot_bytes
+            .set(copying.map_or(0, |copying| copying.total));
+        self.snapshot_copied_bytes
+            .set(copying.map_or(0, |copying| copying.bytes));
+        let remaining = copying.and_then(|copying| copying.remaining);
+        self.snapshot_remaining_seconds
+            .set(remaining.map_or(0, |remaining| remaining.as_secs()));
+        let staleness = status.as_of.map(|as_of| as_of.elapsed().as_millis());
+        self.staleness_milliseconds
+            .set(staleness.map_or(0, |age| u64::try_from(age).unwrap_or(u64::MAX)));
         for role in [Role::Joining, Role::Leader, Role::Follower, Role::Learner] {
             let labels = RoleLabels {
                 role: role_name(role),
@@ -360,8 +367,10 @@ fn disk_seconds() -> Histogram {
 #[cfg(test)]
 mod tests {
     use percolate_core::identity::ReplicaId;
+    use percolate_core::register::ReplicaState;
 
     use super::*;
+    use crate::snapshot::progress::Copying;
 
     pub(super) fn status() -> Status {
         Status {
@@ -378,6 +387,14 @@ mod tests {
             applied: 10,
             lag: 2,
             serving: true,
+            state: ReplicaState::InSync,
+            copying: Some(Copying {
+                bytes: 40,
+                total: 100,
+                remaining: Some(Duration::from_secs(6)),
+            }),
+            members: Vec::new(),
+            as_of: None,
         }
     }
 
@@ -409,6 +426,10 @@ mod tests {
             "percolate_node_role{role=\"leader\"} 0",
             "percolate_node_in_sync_replicas 2",
             "percolate_node_serving 1",
+            "percolate_node_snapshot_bytes 100",
+            "percolate_node_snapshot_copied_bytes 40",
+            "percolate_node_snapshot_remaining_seconds 6",
+            "percolate_node_staleness_milliseconds 0",
             "percolate_node_queued_commands 7",
             "percolate_node_open_watches 4",
             "percolate_node_writes_total{outcome=\"applied\"} 1",

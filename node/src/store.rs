@@ -218,6 +218,11 @@ impl Store {
         self.directory.join(replacing::OUTGOING)
     }
 
+    /// The engine's own files. Those that end in `.sst` never change while they are there.
+    pub fn database(&self) -> PathBuf {
+        self.directory.join(replacing::DATABASE)
+    }
+
     /// Where a snapshot of another replica is copied to.
     pub fn incoming(&self) -> PathBuf {
         replacing::incoming_files(&self.directory)

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
 use percolate_core::operation::{IdempotencyKey, Operation, Outcome};
+use percolate_core::register::{Member, ReplicaState};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admission::{Admission, Bounds, Place};
+use crate::snapshot::progress::Copying;
 use crate::store::Store;
 
 /// Where a client stands in a tenant's history. Opaque to clients; sent with every reply and
@@ -121,6 +123,12 @@ pub enum Unavailable {
         /// Demanded by the token.
         wanted: Index,
     },
+    /// What this follower shows is not proven to be as young as asked.
+    #[error("what this replica shows is not proven to be younger than {bound:?}")]
+    TooOld {
+        /// What was asked.
+        bound: Duration,
+    },
     /// The token is of another history (the tenant was restored or recreated).
     #[error("the session token belongs to another history of this tenant")]
     OtherIncarnation,
@@ -168,6 +176,14 @@ pub struct Status {
     pub lag: Index,
     /// Whether the replica serves: the readiness probe's answer.
     pub serving: bool,
+    /// How far it is.
+    pub state: ReplicaState,
+    /// The snapshot it copies.
+    pub copying: Option<Copying>,
+    /// A leader's replicas and how far they are; empty elsewhere.
+    pub members: Vec<Member>,
+    /// Everything acknowledged before this is visible here; `None` while nothing is proven.
+    pub as_of: Option<Instant>,
 }
 
 /// A request to the driver. Sent through [`Handle`].
@@ -317,6 +333,22 @@ impl Handle {
             epoch: status.epoch,
             index: status.applied,
         })
+    }
+
+    /// A time, no longer ago than `bound`, before which nothing was acknowledged that is not visible
+    /// here. A leader asks all in sync if it knows none; a follower never waits for one, because to
+    /// ask the leader takes less.
+    pub async fn prove_younger(&self, bound: Duration) -> Result<Instant, Unavailable> {
+        let status = self.status();
+        if let Some(as_of) = status.as_of.filter(|as_of| as_of.elapsed() <= bound) {
+            return Ok(as_of);
+        }
+        if status.role != Role::Leader {
+            return Err(Unavailable::TooOld { bound });
+        }
+        let asked = Instant::now();
+        self.freshen(Consistency::Linearizable, None).await?;
+        Ok(asked)
     }
 
     async fn reach(&self, token: Option<SessionToken>) -> Result<(), Unavailable> {

@@ -2,12 +2,14 @@
 //! the driver, the transport and the store together, without Kubernetes.
 
 #[path = "cluster/group.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod group;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use group::{Group, key, put};
+use percolate_core::register::ReplicaState;
 use percolate_node::tenant::{Consistency, Role, Unavailable};
 
 /// How long anything may take before a test gives up; generous, for busy machines.
@@ -218,5 +220,93 @@ async fn a_replica_that_the_log_no_longer_reaches_is_given_one_snapshot_while_wr
     assert_eq!(fill_again(&mut group, first).await, 1, "one is enough");
     group.wait_in_sync(2).await;
     group.wait_equal_states().await;
+    group.stop().await;
+}
+
+/// The leader writes down how far a copy is: slow enough here to be seen on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_copy_is_stands_in_the_register_and_in_the_status() {
+    let mut group = Group::keeping(LOG_KEEP_BYTES, 2, 1).await;
+    group.snapshot_bytes_per_second = 2 << 20;
+    group.wait_in_sync(2).await;
+    // With the pace of above.
+    let first = group.leader().await;
+    group.kill(first).await;
+    group.revive(first).await;
+    group.wait_in_sync(2).await;
+    let other = 1 - group.leader().await;
+    group.kill(other).await;
+    group.revive(other).await;
+    group.wait_in_sync(2).await;
+    write_beyond_the_log(&group).await;
+    for number in 0..12 {
+        let noise: String = (0..1 << 20)
+            .map(|_| char::from(rand::random_range(b'a'..=b'z')))
+            .collect();
+        group
+            .write_as(
+                &format!("large-{number}"),
+                vec![group::put_content(&format!("large-{number}"), noise)],
+            )
+            .await;
+    }
+    let leader = group.leader().await;
+    let follower = 1 - leader;
+    group.kill(follower).await;
+    group.empty_disk(follower);
+    group.revive(follower).await;
+    let (mut told, mut shown) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    while !group.is_in_sync(follower) {
+        assert!(began.elapsed() < PATIENCE, "told {told:?}, shown {shown:?}");
+        told.extend(group.states(follower));
+        shown.extend(group.status_of(follower).map(|status| status.state));
+        let members = group.handle(leader).status().members;
+        assert_eq!(
+            members.is_empty(),
+            group.handle(leader).status().role != Role::Leader
+        );
+        group.revive_ended().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    told.dedup();
+    shown.dedup();
+    for states in [&told, &shown] {
+        let percents: Vec<u8> = states
+            .iter()
+            .filter_map(|state| match state {
+                ReplicaState::Snapshotting { percent } => Some(*percent),
+                _ => None,
+            })
+            .collect();
+        assert!(percents.len() > 2, "told {told:?}, shown {shown:?}");
+        assert!(percents.is_sorted(), "told {told:?}, shown {shown:?}");
+    }
+    group.wait_in_sync(2).await;
+    assert_eq!(group.states(follower), [ReplicaState::InSync]);
+    group.stop().await;
+}
+
+/// Whatever a follower shows, it says truly how old that may be, and soon it is not old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_proves_how_old_what_it_shows_is() {
+    let mut group = Group::start(2, 1).await;
+    group.wait_in_sync(2).await;
+    let leader = group.leader().await;
+    let follower = group.handle(1 - leader);
+    for number in 0..20 {
+        let id = format!("fresh-{number}");
+        group.write(&id).await;
+        let written = Instant::now();
+        group::until(PATIENCE, "it is proven", || {
+            let as_of = follower.status().as_of.filter(|as_of| *as_of >= written);
+            std::future::ready(as_of)
+        })
+        .await;
+        let found = follower.store.get(&key(&id)).expect("readable");
+        assert!(found.is_some(), "{id} was acknowledged before");
+        let bound = follower.prove_younger(Duration::from_mins(1)).await;
+        assert!(bound.is_ok(), "{bound:?}");
+    }
     group.stop().await;
 }

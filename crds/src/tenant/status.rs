@@ -78,7 +78,9 @@ pub struct NodeStatus {
     /// What the register says it is.
     pub role: NodeRole,
 
-    /// How the pod is.
+    /// How the pod is (Ready, `NotReady`, Pending, Terminating, Lost), or, while it runs, how far its
+    /// replica is: Probing, Streaming, Snapshotting with a percentage, `InSync`.
+    #[schemars(with = "String", length(max = 63))]
     pub state: NodeState,
 
     /// Zone of the machine it runs on.
@@ -108,10 +110,11 @@ impl NodeRole {
     }
 }
 
-/// How a pod is.
-#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+/// How a pod is, or how far the replica is that runs in it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(from = "String", into = "String")]
 pub enum NodeState {
-    /// Serves.
+    /// Serves, and no leader has said yet how far its replica is.
     Ready,
     /// Runs, and is not ready to serve.
     NotReady,
@@ -121,4 +124,32 @@ pub enum NodeState {
     Terminating,
     /// Its machine does not answer.
     Lost,
+    /// Runs, and its replica is so far: what the register says.
+    Replica(String),
+}
+
+impl From<String> for NodeState {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "Ready" => Self::Ready,
+            "NotReady" => Self::NotReady,
+            "Pending" => Self::Pending,
+            "Terminating" => Self::Terminating,
+            "Lost" => Self::Lost,
+            _ => Self::Replica(text),
+        }
+    }
+}
+
+impl From<NodeState> for String {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Ready => "Ready".to_owned(),
+            NodeState::NotReady => "NotReady".to_owned(),
+            NodeState::Pending => "Pending".to_owned(),
+            NodeState::Terminating => "Terminating".to_owned(),
+            NodeState::Lost => "Lost".to_owned(),
+            NodeState::Replica(state) => state,
+        }
+    }
 }

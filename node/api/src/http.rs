@@ -22,7 +22,9 @@ pub use batch::{BatchBody, BatchOperation, KindWord, Verb};
 pub use path::{API_BASE, cursor, decode_segment, encode_segment, item_path, parse_cursor};
 pub use precondition::{etag, parse_if_match, parse_if_none_match};
 pub use problem::{Code, Problem};
-pub use reply::{BatchReply, EffectWord, ListPage, RoleWord, Status, WriteReply};
+pub use reply::{
+    BatchReply, CopyView, EffectWord, FollowerView, ListPage, RoleWord, Status, WriteReply,
+};
 pub use request::{
     BadRequest, LabelsChange, LabelsPatch, PatchEntityBody, PutEdgeBody, PutEntityBody,
     PutMomentBody, PutResourceBody,

@@ -4,8 +4,11 @@
 //! object (a `PercolateReplication` in the Kubernetes API, or memory in tests) is the caller's.
 //! The same rule is written as CEL in the CRD, so the API server refuses what this refuses.
 
+mod state;
+
 use std::collections::BTreeSet;
 
+pub use self::state::{ParseStateError, ReplicaState};
 use crate::identity::{Epoch, Incarnation, ReplicaId};
 
 /// What the register holds once a tenant has had a leader.
@@ -34,6 +37,8 @@ pub struct Member {
     pub replica: ReplicaId,
     /// Name of the pod that holds it.
     pub pod: String,
+    /// How far it is, as its leader last wrote; `None` until one has.
+    pub state: Option<ReplicaState>,
 }
 
 /// Position in the register's history: larger is later. Kubernetes' `resourceVersion`.
@@ -184,6 +189,26 @@ impl Register {
             .iter()
             .find(|member| member.replica == replica)
             .map(|member| member.pod.as_str())
+    }
+
+    /// Write down how far `replica` is, if the register knows it.
+    pub fn set_state(&mut self, replica: ReplicaId, state: ReplicaState) {
+        for member in &mut self.replicas {
+            if member.replica == replica {
+                member.state = Some(state);
+            }
+        }
+    }
+
+    /// Whether it says the same as `other`, but for how far replicas are.
+    pub fn equals_but_for_states(&self, other: &Self) -> bool {
+        let place = |member: &Member| (member.replica, member.pod.clone());
+        let places = |register: &Self| register.replicas.iter().map(place).collect::<Vec<_>>();
+        let bare = |register: &Self| Self {
+            replicas: Vec::new(),
+            ..register.clone()
+        };
+        places(self) == places(other) && bare(self) == bare(other)
     }
 
     /// The replica that lives in `pod`, if the register knows one.

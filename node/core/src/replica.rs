@@ -13,6 +13,7 @@
 
 mod effect;
 mod follower;
+mod freshness;
 mod handover;
 mod leader;
 mod membership;
@@ -23,6 +24,7 @@ mod takeover;
 mod writes;
 
 pub use effect::{ChangeOutcome, Effect, Input, Persist, Refusal, Stranded, Ticket};
+pub use freshness::{Fresh, Proven};
 pub use message::Message;
 pub use standing::{Position, Standing};
 
@@ -141,6 +143,8 @@ pub struct Replica {
     writes: Writes,
     commit: Index,
     entropy: u64,
+    /// Marks sent to leaders since the process started.
+    marks_made: u64,
     now: Millis,
     effects: Vec<Effect>,
 }
@@ -164,6 +168,7 @@ impl Replica {
             writes: Writes::new(restored.promised_epoch, restored.last),
             commit: restored.applied,
             entropy,
+            marks_made: 0,
             now,
             effects: Vec::new(),
         }
@@ -182,6 +187,7 @@ impl Replica {
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
             Input::SnapshotFetched => self.install_snapshot(),
+            Input::SnapshotRead { by, percent } => self.snapshot_read(by, percent, log),
             Input::Propose { id, payload } => self.propose(id, payload),
             Input::Confirm(id) => self.confirm(id, log),
             Input::HandOver(id) => self.hand_over(id, log),

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use disk::Disk;
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::log::{Entry, Head, ReadLog, SharedEntry};
-use percolate_core::register::{Member, Register, View};
+use percolate_core::register::{Member, Register, ReplicaState, View};
 use percolate_core::replica::{
     ChangeOutcome, Config, Effect, Input, Message, Persist, Replica, Timing,
 };
@@ -50,6 +50,7 @@ impl Pair {
         let member = |replica: ReplicaId| Member {
             replica,
             pod: pod(replica),
+            state: None,
         };
         let register = Register {
             incarnation: INCARNATION,
@@ -277,4 +278,62 @@ fn a_write_costs_a_follower_that_keeps_up_three_messages() {
     let said = pair.said;
     pair.run(5_000);
     assert_eq!(pair.said - said, 20);
+}
+
+/// What the register says of the follower.
+fn told(pair: &Pair) -> Option<ReplicaState> {
+    let register = pair.view.register.as_ref().expect("a register");
+    let mut members = register.replicas.iter();
+    let follower = members.find(|member| member.replica == FOLLOWER);
+    follower.and_then(|member| member.state)
+}
+
+fn copied(pair: &mut Pair, percent: Option<u8>) {
+    let by = FOLLOWER;
+    pair.step(LEADER, Input::SnapshotRead { by, percent });
+}
+
+#[test]
+fn the_register_says_how_far_a_copy_is_ten_times_at_most() {
+    let mut pair = Pair::new(extended(Vec::new(), LOG, b'a'));
+    // Long enough for the leader to have told what it found.
+    pair.run(2 * ABSENT);
+    assert_eq!(told(&pair), Some(ReplicaState::Probing));
+    let before = pair.view.version;
+    for percent in 0..=100 {
+        copied(&mut pair, Some(percent));
+        // A copy of two minutes.
+        pair.run(1_200);
+        let tenths = percent / 10 * 10;
+        assert_eq!(
+            told(&pair),
+            Some(ReplicaState::Snapshotting { percent: tenths })
+        );
+    }
+    assert_eq!(pair.view.version - before, 11);
+    pair.follower = Some(node(FOLLOWER, Vec::new(), pair.now));
+    pair.run(20_000);
+    assert_eq!(told(&pair), Some(ReplicaState::InSync));
+    let settled = pair.view.version;
+    copied(&mut pair, None);
+    pair.run(60_000);
+    assert_eq!(pair.view.version, settled, "at rest nothing is written");
+}
+
+#[test]
+fn states_that_change_all_the_time_are_written_now_and_then() {
+    let mut pair = Pair::new(extended(Vec::new(), LOG, b'a'));
+    // Long enough for the leader to have told what it found.
+    pair.run(2 * ABSENT);
+    let before = pair.view.version;
+    let seconds = 60;
+    for round in 0..seconds * 10 {
+        copied(&mut pair, (round % 2 == 0).then_some(50));
+        pair.run(TICK);
+    }
+    let written = pair.view.version - before;
+    assert!(
+        (1..=seconds).contains(&written),
+        "{written} changes in {seconds} s"
+    );
 }

@@ -113,6 +113,7 @@ fn view(version: u64, epoch: Epoch, leader: ReplicaId, in_sync: &[ReplicaId]) ->
     let members = [ME, OTHER, THIRD].map(|replica| Member {
         replica,
         pod: pod(replica),
+        state: None,
     });
     View {
         version,
@@ -181,6 +182,7 @@ fn append(
         base,
         last,
         quiet: false,
+        proven: None,
     };
     Input::Received {
         from,
@@ -250,6 +252,7 @@ fn who_stops_is_told_in_time_whatever_became_of_its_handover() {
             round: 0,
             matched: start,
             durable: start,
+            mark: 0,
         };
         vec![Input::Received {
             from: THIRD,

@@ -26,7 +26,7 @@ fn check(scenario: Scenario) -> String {
         .ok()
         .and_then(|count| count.parse().ok());
     let seeds = 0..asked.unwrap_or(SEEDS);
-    let (mut acknowledged, mut snapshots) = (0, 0);
+    let (mut acknowledged, mut snapshots, mut fresh) = (0, 0, 0);
     let mut operations = [0; 4];
     for seed in seeds {
         let world = World::run(scenario, seed);
@@ -38,6 +38,7 @@ fn check(scenario: Scenario) -> String {
         }
         acknowledged += world.acknowledged();
         snapshots += world.snapshots();
+        fresh += world.fresh_reads();
         for (sum, count) in operations.iter_mut().zip(world.client_operations()) {
             *sum += count;
         }
@@ -47,6 +48,10 @@ fn check(scenario: Scenario) -> String {
         "{scenario:?}: nothing was ever acknowledged, so nothing was tested"
     );
     assert!(snapshots > 0, "{scenario:?}: no log was ever too short");
+    assert!(
+        fresh > 0,
+        "{scenario:?}: no replica ever knew how old what it shows is"
+    );
     let [writes, confirmed, sessions, unknown] = operations;
     assert!(
         operations.iter().all(|count| *count > 0),

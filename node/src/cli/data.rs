@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use percolate_api::http::EventId;
+use percolate_crds::duration::{ParseDurationError, parse};
 
 use super::Connection;
 
@@ -119,6 +120,9 @@ pub struct Get {
     /// How fresh the answer must be.
     #[arg(long, global = true, value_enum, default_value_t = Consistency::Session)]
     pub consistency: Consistency,
+    /// How old at most what is shown may be, for example 2s; a follower that cannot prove it asks the leader.
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub max_staleness: Option<String>,
     /// What to show.
     #[command(subcommand)]
     pub item: Item,
@@ -224,6 +228,9 @@ pub struct List {
     /// How fresh the answer must be.
     #[arg(long, value_enum, default_value_t = Consistency::Session)]
     pub consistency: Consistency,
+    /// How old at most what is shown may be, for example 2s; a follower that cannot prove it asks the leader.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_staleness: Option<String>,
 }
 
 /// Arguments of `percolate import`.
@@ -308,6 +315,11 @@ pub struct Pair {
     pub key: String,
     /// The value.
     pub value: serde_json::Value,
+}
+
+/// As the API takes it.
+fn duration(text: &str) -> Result<String, ParseDurationError> {
+    parse(text).map(|_| text.to_owned())
 }
 
 fn pair(text: &str) -> Result<Pair, String> {

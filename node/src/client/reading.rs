@@ -21,7 +21,10 @@ pub(super) async fn get(arguments: Get) -> Result<(), ClientError> {
     let api = Api::new(&arguments.connection)?;
     let path = path::with_query(
         &path::of_item(&arguments.item),
-        &[("consistency", consistency(arguments.consistency))],
+        &[
+            ("consistency", consistency(arguments.consistency)),
+            ("max_staleness", arguments.max_staleness),
+        ],
     );
     let answer = api.call(&Call::new(Method::GET, path)).await?;
     let item: ItemView = api.decode(&answer)?;
@@ -41,6 +44,7 @@ pub(super) async fn list(arguments: List) -> Result<(), ClientError> {
         ("label", arguments.label),
         ("since", arguments.since),
         ("consistency", consistency(arguments.consistency)),
+        ("max_staleness", arguments.max_staleness),
     ];
     while let Some(items) = pages.next(&api).await? {
         for item in items {
@@ -56,7 +60,7 @@ pub(super) async fn status(arguments: Status) -> Result<(), ClientError> {
     Printer {
         format: arguments.connection.output,
     }
-    .show(&status, described)
+    .show(&status, condition)
 }
 
 /// The pages of a listing, one after the other.
@@ -127,6 +131,28 @@ fn consistency(consistency: Consistency) -> Option<String> {
         Consistency::Linearizable => Some("linearizable".to_owned()),
         Consistency::Local => Some("local".to_owned()),
     }
+}
+
+/// What a node says of itself, and a leader of its followers: one line each.
+fn condition(status: &NodeStatus) -> String {
+    let Ok(Value::Object(mut members)) = serde_json::to_value(status) else {
+        return String::new();
+    };
+    members.retain(|name, value| !(value.is_null() || ["copying", "followers"].contains(&&**name)));
+    let mut lines = vec![described(&members)];
+    if let Some(copying) = &status.copying {
+        let left = copying
+            .eta_seconds
+            .map_or(String::new(), |seconds| format!(", {seconds} s left"));
+        let (bytes, total) = (copying.bytes, copying.total);
+        lines.push(format!(
+            "a snapshot is copied: {bytes} of {total} bytes{left}"
+        ));
+    }
+    for follower in &status.followers {
+        lines.push(format!("follower {}  {}", follower.pod, follower.state));
+    }
+    lines.join("\n")
 }
 
 /// One member a line, as people read them.
@@ -227,6 +253,40 @@ mod tests {
             meta,
         });
         assert_eq!(summary(&resource), "a\tnow\ttext/plain one two three");
+    }
+
+    #[test]
+    fn a_status_says_how_far_copies_are_and_nothing_that_is_absent() {
+        let status = json!({
+            "tenant_id": "acme", "node": "acme-1", "replica_id": "b", "role": "learner", "epoch": 3,
+            "leader": null, "in_sync": ["a"], "incarnation": "c", "committed": 9, "applied": 0,
+            "lag": 9, "state": "Snapshotting 40%",
+            "copying": {"bytes": 40, "total": 100, "eta_seconds": 6},
+            "followers": [{"replica_id": "d", "pod": "acme-2", "state": "Streaming"}],
+        });
+        let status: NodeStatus = serde_json::from_value(status).unwrap();
+        let text = condition(&status);
+        for line in [
+            "state        Snapshotting 40%",
+            "a snapshot is copied: 40 of 100 bytes, 6 s left",
+            "follower acme-2  Streaming",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+        assert!(
+            !text.contains("leader") && !text.contains("staleness"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_status_of_an_older_version_is_read() {
+        let status = json!({
+            "tenant_id": "acme", "node": "acme-1", "replica_id": "b", "role": "leader", "epoch": 3,
+            "leader": "b", "in_sync": ["b"], "incarnation": "c", "committed": 9, "applied": 9, "lag": 0,
+        });
+        let status: NodeStatus = serde_json::from_value(status).unwrap();
+        assert_eq!((status.state.as_str(), status.followers.len()), ("", 0));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! ```text
 //! entries ─▶ Retention ─▶ trim, as far as nobody needs it
 //! Effect::FetchSnapshot ─▶ one copy at a time, resumed after failures ─▶ Input::SnapshotFetched
+//! who copies this one ─▶ Input::SnapshotRead, for people
 //! ```
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,17 @@ use percolate_core::identity::{Index, ReplicaId};
 use percolate_core::replica::{Input, Persist};
 
 use super::{AbortOnDrop, Driver};
-use crate::snapshot::incoming::{self, Source};
+use crate::snapshot::incoming::{self, FetchError, Place, Source};
+use crate::store::Store;
 
 /// Bytes of an entry in the log besides its payload.
 const ENTRY_BYTES: usize = 41;
 
 /// Pause before a copy that failed is begun anew, where it ended.
 const FETCH_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// The same when the disk is full: somebody has to make it larger first.
+const FULL_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl Driver {
     /// What is handed to the disk makes the log longer.
@@ -40,12 +46,14 @@ impl Driver {
         if let Some(index) = self.retention.trim(self.applied, spare) {
             self.tail.trim(index);
             self.disk.trim(index);
+            self.outgoing.trimmed(index);
         }
     }
 
     /// In sync after all: what was copied so far is of no use.
     pub(super) fn discard_copy(&mut self) {
         self.copying = None;
+        self.copied.clear();
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.discard_incoming() {
@@ -68,13 +76,22 @@ impl Driver {
             replica,
             pod,
             incarnation,
+            reader: self.store.durable().replica_id,
         };
-        let (network, metrics) = (self.network.clone(), Arc::clone(&self.metrics));
-        let (directory, inputs) = (self.store.incoming(), self.register_inputs.clone());
+        let (network, progress) = (self.network.clone(), Arc::clone(&self.copied));
+        let (store, inputs) = (Arc::clone(&self.store), self.register_inputs.clone());
+        let place = Place {
+            files: store.incoming(),
+            store: store.database(),
+        };
         let task = tokio::spawn(async move {
-            match incoming::fetch(&source, &network, directory, metrics).await {
+            match incoming::fetch(&source, &network, place, progress).await {
                 Ok(()) => {
                     let _ = inputs.send(Input::SnapshotFetched);
+                }
+                Err(error @ FetchError::Full(_)) => {
+                    make_room(store, &error).await;
+                    tokio::time::sleep(FULL_AGAIN_AFTER).await;
                 }
                 Err(error) => {
                     let cause = error.source().map(ToString::to_string);
@@ -84,5 +101,35 @@ impl Driver {
             }
         });
         self.copying = Some((replica, AbortOnDrop(task)));
+    }
+    /// Tell the machine how far those are who copy this replica.
+    pub(super) fn tell_of_readers(&mut self) {
+        let readers: BTreeMap<ReplicaId, u8> = self.outgoing.progress().into_iter().collect();
+        if readers == self.readers {
+            return;
+        }
+        let before = std::mem::replace(&mut self.readers, readers.clone());
+        for by in before.keys().filter(|by| !readers.contains_key(by)) {
+            self.step(Input::SnapshotRead {
+                by: *by,
+                percent: None,
+            });
+        }
+        for (by, percent) in readers {
+            if before.get(&by) != Some(&percent) {
+                let percent = Some(percent);
+                self.step(Input::SnapshotRead { by, percent });
+            }
+        }
+    }
+}
+
+/// The copy does not fit: what there is of it goes, so that the store that is there can be written.
+async fn make_room(store: Arc<Store>, error: &FetchError) {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(%error, cause, "the store that is there is kept; make the volume larger");
+    let discarded = tokio::task::spawn_blocking(move || store.discard_incoming()).await;
+    if let Ok(Err(error)) = discarded {
+        tracing::warn!(%error, "what was copied of a snapshot stays");
     }
 }

@@ -1,6 +1,7 @@
 use axum::body::Body;
 use http_body_util::BodyExt;
 use percolate_core::identity::ReplicaId;
+use percolate_core::register::ReplicaState;
 use tower::ServiceExt;
 
 use super::*;
@@ -21,6 +22,10 @@ fn status(role: Role, serving: bool) -> Status {
         applied: 8,
         lag: 1,
         serving,
+        state: ReplicaState::Streaming,
+        copying: None,
+        members: Vec::new(),
+        as_of: None,
     }
 }
 

@@ -17,6 +17,7 @@ use percolate_core::clock::Hlc;
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::log::{Entry, Head};
 use percolate_core::operation::{Outcome, Transaction};
+use percolate_core::register::ReplicaState;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -271,6 +272,10 @@ fn status() -> Status {
         applied: 0,
         lag: 0,
         serving: true,
+        state: ReplicaState::InSync,
+        copying: None,
+        members: Vec::new(),
+        as_of: None,
     }
 }
 

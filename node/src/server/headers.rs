@@ -5,6 +5,10 @@ use http::HeaderName;
 /// Where a client stands in the tenant's history; in requests and in every answer.
 pub const SESSION: HeaderName = HeaderName::from_static("percolate-session");
 
+/// How old at most what a read shows was when it was answered, in seconds: everything acknowledged
+/// longer ago is in it. Absent where nothing is proven.
+pub const STALENESS: HeaderName = HeaderName::from_static("percolate-staleness");
+
 /// What the replica that served a request is to its tenant.
 pub const ROLE: HeaderName = HeaderName::from_static("percolate-role");
 

@@ -1,7 +1,7 @@
 //! Lists: pages of one kind in the order of ids.
 //!
 //! ```text
-//! ?after=&limit=&label=&since=&consistency= -> Listing -> Store::list -> {items, next}
+//! ?after=&limit=&label=&since=&consistency=&max_staleness= -> Listing -> Store::list -> {items, next}
 //! ```
 //! `next` is what to send as `after`. A page may be shorter than its limit, even empty, though more
 //! follow: it is bounded in bytes and in items looked at.
@@ -20,8 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::App;
 use super::problem::Failure;
-use super::reading::{ConsistencyWord, Freshness, seen};
-use super::reply;
+use super::reading::{ConsistencyWord, Freshness};
 use crate::store::{ListQuery, Page};
 use crate::tenant::Unavailable;
 
@@ -44,6 +43,7 @@ struct PageQuery {
     since: Option<String>,
     #[serde(default)]
     consistency: ConsistencyWord,
+    max_staleness: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Listing {
@@ -52,7 +52,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let query = Query::<PageQuery>::from_request_parts(parts, state).await;
         let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
-        let freshness = Freshness::new(query.consistency, &parts.headers)?;
+        let freshness = Freshness::new(
+            query.consistency,
+            query.max_staleness.as_deref(),
+            &parts.headers,
+        )?;
         Ok(Self { query, freshness })
     }
 }
@@ -60,7 +64,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
 /// A page of items of `kind`.
 pub(super) async fn list(app: &App, kind: Kind, listing: Listing) -> Result<Response, Failure> {
     let query = listing.query.validated(kind)?;
-    let token = listing.freshness.reach(app).await?;
+    let reached = listing.freshness.reach(app).await?;
     let store = std::sync::Arc::clone(&app.handle.store);
     let _reader = READERS.acquire().await;
     // A page may be megabytes: reading it must not hold up other requests.
@@ -68,7 +72,7 @@ pub(super) async fn list(app: &App, kind: Kind, listing: Listing) -> Result<Resp
         tokio::task::spawn_blocking(move || store.list(&query).map(|page| render(&page))).await;
     // It panicked, or the node stops.
     let response = read.map_err(|_| Unavailable::NoLeader)??;
-    Ok(reply::with_session(response, seen(app, token)))
+    Ok(reached.seen(app, response))
 }
 
 fn render(page: &Page) -> Response {

@@ -152,6 +152,10 @@ impl From<Unavailable> for Failure {
                 Code::NoLeader,
                 format!("this replica has applied up to {applied}, the session asks for {wanted}, and no leader can be reached; send the request again"),
             ),
+            Unavailable::TooOld { bound } => (
+                Code::NoLeader,
+                format!("what this replica shows is not proven to be younger than {bound:?}, and no leader can be reached; send the request again, or with a larger max_staleness"),
+            ),
             Unavailable::OtherIncarnation => (
                 Code::ResyncRequired,
                 "what this request goes on from (its Percolate-Session, or what a watch continues after) is of another history of this tenant, which was restored or made anew; drop it and read again".to_owned(),

@@ -1,8 +1,10 @@
 //! Reads of single items: fresh enough for the client, from this replica's store.
 //!
 //! ```text
-//! Freshness (query, session) -> Handle::freshen -> Store::get -> item, ETag, session | 304 | 404
+//! Freshness (query, session) -> Handle::freshen, prove_younger -> Store::get -> item, ETag, session | 304 | 404
 //! ```
+
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Query};
@@ -12,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use percolate_api::http::ItemView;
 use percolate_core::model::ItemKey;
+use percolate_crds::duration;
 use serde::Deserialize;
 
 use super::App;
@@ -26,6 +29,16 @@ use crate::tenant::{Consistency, ParseTokenError, SessionToken};
 pub(super) struct Freshness {
     consistency: Consistency,
     session: Option<SessionToken>,
+    max_staleness: Option<Duration>,
+}
+
+/// How fresh the replica is that is read now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// Where the client stands by reading.
+    pub(super) token: SessionToken,
+    /// Everything acknowledged before this is visible.
+    as_of: Option<Instant>,
 }
 
 /// The query of a read of one item.
@@ -34,6 +47,7 @@ pub(super) struct Freshness {
 struct ReadQuery {
     #[serde(default)]
     consistency: ConsistencyWord,
+    max_staleness: Option<String>,
 }
 
 /// `consistency` as the query spells it.
@@ -52,22 +66,39 @@ impl<S: Send + Sync> FromRequestParts<S> for Freshness {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let query = Query::<ReadQuery>::from_request_parts(parts, state).await;
         let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
-        Self::new(query.consistency, &parts.headers)
+        Self::new(
+            query.consistency,
+            query.max_staleness.as_deref(),
+            &parts.headers,
+        )
     }
 }
 
 impl Freshness {
     /// As the query and the session in `headers` demand.
-    pub(super) fn new(word: ConsistencyWord, headers: &HeaderMap) -> Result<Self, Failure> {
+    pub(super) fn new(
+        word: ConsistencyWord,
+        max_staleness: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Failure> {
         let session = session(headers)?;
         let consistency = match word {
             ConsistencyWord::Session => Consistency::Session,
             ConsistencyWord::Linearizable => Consistency::Linearizable,
             ConsistencyWord::Local => Consistency::Local,
         };
+        let max_staleness = max_staleness.map(duration::parse).transpose();
+        let max_staleness = max_staleness
+            .map_err(|error| Failure::bad_request(format!("max_staleness is {error}")))?;
+        if max_staleness.is_some() && consistency == Consistency::Linearizable {
+            return Err(Failure::bad_request(
+                "a linearizable read is never stale; leave max_staleness out",
+            ));
+        }
         Ok(Self {
             consistency,
             session,
+            max_staleness,
         })
     }
 
@@ -76,12 +107,31 @@ impl Freshness {
         Ok(Self {
             consistency,
             session: parse_session(session)?,
+            max_staleness: None,
         })
     }
 
-    /// Wait until this replica is so fresh.
-    pub(super) async fn reach(self, app: &App) -> Result<SessionToken, Failure> {
-        Ok(app.handle.freshen(self.consistency, self.session).await?)
+    /// Wait until this replica is so fresh. What is read afterwards is.
+    pub(super) async fn reach(self, app: &App) -> Result<Reached, Failure> {
+        let asked = Instant::now();
+        let token = app.handle.freshen(self.consistency, self.session).await?;
+        let as_of = match (self.consistency, self.max_staleness) {
+            (Consistency::Linearizable, _) => Some(asked),
+            (_, Some(bound)) => Some(app.handle.prove_younger(bound).await?),
+            (_, None) => app.handle.status().as_of,
+        };
+        Ok(Reached { token, as_of })
+    }
+}
+
+impl Reached {
+    /// Complete the answer to a read: where the client stands now, and how old it may be.
+    pub(super) fn seen(self, app: &App, response: Response) -> Response {
+        let response = reply::with_session(response, seen(app, self.token));
+        match self.as_of {
+            Some(as_of) => reply::with_staleness(response, as_of.elapsed()),
+            None => response,
+        }
     }
 }
 
@@ -104,14 +154,10 @@ pub(super) async fn get(
     freshness: Freshness,
     key: &ItemKey,
 ) -> Result<Response, Failure> {
-    let token = freshness.reach(app).await?;
+    let reached = freshness.reach(app).await?;
     let item = app.handle.store.get(key)?;
-    let token = seen(app, token);
     let Some(view) = item.as_ref().and_then(|item| ItemView::new(key, item)) else {
-        return Ok(reply::with_session(
-            Failure::not_found(key).into_response(),
-            token,
-        ));
+        return Ok(reached.seen(app, Failure::not_found(key).into_response()));
     };
     let etag = view.meta().etag.clone();
     let is_known = headers
@@ -122,10 +168,7 @@ pub(super) async fn get(
     } else {
         Json(view).into_response()
     };
-    Ok(reply::with_session(
-        reply::with_etag(response, &etag),
-        token,
-    ))
+    Ok(reached.seen(app, reply::with_etag(response, &etag)))
 }
 
 /// The session after a read that began at `token`: the store may have moved on meanwhile, and what

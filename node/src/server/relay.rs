@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Exchange -> handlers -> answered                                        -> Response
-//!                      -> Unserved(NotLeader, TooStale) -> Forward        -> the leader's Response
+//!                      -> Unserved(NotLeader, TooStale, TooOld) -> Forward -> the leader's Response
 //!                      -> Unserved(NoLeader), leader unreachable -> pause -> handlers again, until the deadline
 //! ```
 //! A request goes one hop at most: a replica that got it from another answers `no_leader` rather
@@ -99,10 +99,12 @@ impl Relay<'_> {
             Unavailable::NotLeader {
                 leader_url: Some(url),
             } => self.at_leader(&url, exchange, response).await,
-            Unavailable::TooStale { .. } => match self.handle.status().leader_url {
-                Some(url) => self.at_leader(&url, exchange, response).await,
-                None => Attempt::Postponed(response),
-            },
+            Unavailable::TooStale { .. } | Unavailable::TooOld { .. } => {
+                match self.handle.status().leader_url {
+                    Some(url) => self.at_leader(&url, exchange, response).await,
+                    None => Attempt::Postponed(response),
+                }
+            }
             Unavailable::NotLeader { leader_url: None } | Unavailable::NoLeader => {
                 Attempt::Postponed(response)
             }
@@ -139,7 +141,7 @@ impl Relay<'_> {
         request: http::Request<Bytes>,
     ) -> Result<http::Response<Bytes>, ForwardError> {
         let mut status = self.handle.watch_status();
-        let leads_elsewhere = |status: &Status| {
+        let has_successor = |status: &Status| {
             let leader_url = status.leader_url.as_deref();
             status.role == Role::Leader || leader_url.is_some_and(|other| other != url)
         };

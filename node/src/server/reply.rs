@@ -1,5 +1,7 @@
 //! What every answer has in common: the session token, the role, zstd.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -11,13 +13,23 @@ use percolate_api::http::{EffectWord, RoleWord, WriteReply};
 use percolate_core::operation::Written;
 
 use super::encoding;
-use super::headers::{ROLE, SESSION};
+use super::headers::{ROLE, SESSION, STALENESS};
 use crate::tenant::{Role, SessionToken, Status};
 
 /// Say where the client stands now.
 pub(super) fn with_session(mut response: Response, token: SessionToken) -> Response {
     if let Ok(value) = HeaderValue::from_str(&token.to_string()) {
         response.headers_mut().insert(SESSION, value);
+    }
+    response
+}
+
+/// Say how old at most is what was read: seconds, to the next millisecond.
+pub(super) fn with_staleness(mut response: Response, age: Duration) -> Response {
+    let millis = age.as_nanos().div_ceil(1_000_000);
+    let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+    if let Ok(value) = HeaderValue::from_str(&seconds) {
+        response.headers_mut().insert(STALENESS, value);
     }
     response
 }

@@ -60,11 +60,11 @@ pub(super) async fn get(State(app): State<App>, body: Bytes) -> Result<Response,
         Ok(Wanted::Local) => Consistency::Local,
         Err(error) => return Err(Failure::bad_request(format!("consistency: {error}"))),
     };
-    let token = Freshness::of(consistency, &request.session)?
+    let reached = Freshness::of(consistency, &request.session)?
         .reach(&app)
         .await?;
     let item = app.handle.store.get(&key)?;
-    let token = seen(&app, token);
+    let token = seen(&app, reached.token);
     let Some(item) = item.and_then(|item| grpc::item_of(&key, &item)) else {
         let failure = Failure::not_found(&key).into_response();
         return Ok(reply::with_session(failure, token));

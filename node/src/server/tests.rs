@@ -4,5 +4,6 @@ mod items;
 mod lists;
 mod relayed;
 mod replies;
+mod staleness;
 mod watch;
 mod writes;

@@ -1,15 +1,25 @@
 //! Snapshots of this store that other replicas read.
+//!
+//! ```text
+//! open ─▶ checkpoint, sizes        hashes ─▶ of one file's chunks, read once
+//! begin ─▶ Range ─▶ chunk, chunk … as fast as it is read and no faster than the pace
+//! ```
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use percolate_core::identity::Index;
+use bytes::Bytes;
+use percolate_core::identity::{Index, ReplicaId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{CHUNK_BYTES, Name, hash_of};
+use super::pace::Pace;
+use super::progress::percent;
+use super::{CHUNK_BYTES, Hash, Name, chunks_of, hash_of};
 use crate::store::{Store, StoreError};
 
 /// A snapshot that nobody has read for so long is dropped: time enough to restart a process and to
@@ -20,15 +30,25 @@ const KEPT_UNREAD: Duration = Duration::from_mins(2);
 /// same disk and the same network.
 const MOST: usize = 2;
 
+/// Ranges of one snapshot read at once: twice what a follower asks for, so that one that has lost
+/// its connections need not wait until they are noticed to be gone. With two chunks each in memory.
+const RANGES: usize = 8;
+
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// Others are being read.
     #[error("{MOST} snapshots are being read already: try again later")]
     TooMany,
+    /// Too much of this one is being read.
+    #[error("{RANGES} ranges are being read already: try again later")]
+    TooManyRanges,
     /// It was never there, or was dropped.
     #[error("there is no such snapshot")]
     Unknown,
+    /// It has no such range.
+    #[error("a range begins at a multiple of {CHUNK_BYTES} bytes within the file")]
+    Range,
     /// The store could not make it.
     #[error("cannot make a snapshot")]
     Store(#[source] StoreError),
@@ -38,25 +58,59 @@ pub enum SnapshotError {
 }
 
 /// A file of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct SnapshotFile {
     /// A plain name, without any directory.
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// BLAKE3 of its content.
-    pub hash: [u8; 32],
+    /// BLAKE3 of its chunks, as far as they were read.
+    hashes: Mutex<Vec<Option<Hash>>>,
+}
+
+/// A part of a file that is being read.
+#[derive(Debug)]
+pub struct Range {
+    snapshot: Name,
+    content: File,
+    file: usize,
+    /// The first byte, and the one after the last.
+    from: u64,
+    to: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Range {
+    /// Where its chunks begin.
+    pub fn chunks(&self) -> impl Iterator<Item = u64> + use<> {
+        (self.from..self.to).step_by(CHUNK_BYTES)
+    }
+}
+
+/// What somebody asks for who wants a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Who it is, if it says so.
+    pub reader: Option<ReplicaId>,
+    /// One opened before, to go on with.
+    pub resumed: Option<Name>,
+    /// The name of a new one.
+    pub fresh: Name,
 }
 
 struct Opened {
     files: Files,
+    reader: Option<ReplicaId>,
+    /// Bytes the reader has.
+    copied: u64,
     /// It contains everything up to here, so the log is needed from here on.
     applied: Index,
     used: Instant,
+    places: Arc<Semaphore>,
 }
 
 enum Files {
-    /// They are being linked and hashed.
+    /// They are being linked.
     Making,
     Ready(Arc<Vec<SnapshotFile>>),
     /// They were read and are gone; the log is kept until the reader had time to join.
@@ -67,34 +121,30 @@ enum Files {
 pub struct Outgoing {
     store: Arc<Store>,
     opened: Mutex<HashMap<Name, Opened>>,
-    /// For each file that is read.
-    bytes_per_second: u64,
+    pace: Pace,
 }
 
 impl Outgoing {
-    /// None yet. Each file is read at no more than `bytes_per_second`.
+    /// None yet. All together are read at no more than `bytes_per_second`.
     pub fn new(store: Arc<Store>, bytes_per_second: u64) -> Self {
         Self {
             store,
             opened: Mutex::default(),
-            bytes_per_second,
+            pace: Pace::new(bytes_per_second),
         }
     }
 
-    /// The snapshot `resumed` if it is still there, or a new one named `fresh`. Blocks on the disk:
-    /// everything is read once, for the hashes.
-    pub fn open(
-        &self,
-        resumed: Option<Name>,
-        fresh: Name,
-    ) -> Result<(Name, Arc<Vec<SnapshotFile>>), SnapshotError> {
+    /// The snapshot that is gone on with if it is still there, or a new one. Blocks on the disk.
+    pub fn open(&self, wanted: Wanted) -> Result<(Name, Arc<Vec<SnapshotFile>>), SnapshotError> {
         self.expire(Instant::now());
-        if let Some(name) = resumed
+        if let Some(name) = wanted.resumed
             && let Ok(files) = self.touch(name)
         {
             return Ok((name, files));
         }
-        self.reserve(fresh)?;
+        self.forget_of(wanted.reader);
+        let fresh = wanted.fresh;
+        self.reserve(fresh, wanted.reader)?;
         let made = self.make(fresh);
         let mut opened = self.lock();
         match made {
@@ -115,8 +165,16 @@ impl Outgoing {
         }
     }
 
+    /// Who asks for a new one has no use for one it has begun.
+    fn forget_of(&self, reader: Option<ReplicaId>) {
+        let begun = |_: &Name, opened: &mut Opened| {
+            reader.is_some() && opened.reader == reader && !matches!(opened.files, Files::Making)
+        };
+        self.drop_those(begun);
+    }
+
     /// From now on the log is kept, also while the files are made.
-    fn reserve(&self, name: Name) -> Result<(), SnapshotError> {
+    fn reserve(&self, name: Name, reader: Option<ReplicaId>) -> Result<(), SnapshotError> {
         let mut opened = self.lock();
         let held = opened.values();
         let held = held.filter(|snapshot| !matches!(snapshot.files, Files::Closed));
@@ -125,8 +183,11 @@ impl Outgoing {
         }
         let snapshot = Opened {
             files: Files::Making,
+            reader,
+            copied: 0,
             applied: self.store.applied().index,
             used: Instant::now(),
+            places: Arc::new(Semaphore::new(RANGES)),
         };
         opened.insert(name, snapshot);
         Ok(())
@@ -140,54 +201,103 @@ impl Outgoing {
             .map_err(SnapshotError::Store)?;
         let mut files = Vec::new();
         for found in fs::read_dir(&directory).map_err(SnapshotError::Read)? {
-            let path = found.map_err(SnapshotError::Read)?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            let found = found.map_err(SnapshotError::Read)?;
+            let bytes = found.metadata().map_err(SnapshotError::Read)?.len();
+            let Ok(name) = found.file_name().into_string() else {
                 continue;
             };
-            let hasher = hash_of(&path).map_err(SnapshotError::Read)?;
+            let hashes = Mutex::new(vec![None; chunks_of(bytes, CHUNK_BYTES as u64)]);
             files.push(SnapshotFile {
-                name: name.to_owned(),
-                bytes: hasher.count(),
-                hash: hasher.finalize().into(),
+                name,
+                bytes,
+                hashes,
             });
         }
         files.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(files)
     }
 
-    /// Reads a file from `offset` on, at the pace allowed, until it ends or `take` says that nobody
-    /// listens. Blocks.
-    pub fn read(
+    /// The hashes of all chunks of a file. Reads what was not read before; blocks.
+    pub fn hashes(&self, name: Name, file: &str) -> Result<Vec<Hash>, SnapshotError> {
+        let files = self.touch(name)?;
+        let (_, known) = find(&files, file)?;
+        let content = File::open(self.path(name).join(&known.name)).map_err(SnapshotError::Read)?;
+        let chunks = (0..known.bytes).step_by(CHUNK_BYTES);
+        chunks
+            .map(|offset| {
+                self.touch(name)?;
+                match known.hash_at(offset) {
+                    Some(hash) => Ok(hash),
+                    None => known
+                        .read(&content, offset)
+                        .map(|(_, hash)| hash)
+                        .map_err(SnapshotError::Read),
+                }
+            })
+            .collect()
+    }
+
+    /// The hash of a whole file, for replicas of an older version. Blocks.
+    pub fn whole_hash(&self, name: Name, file: &str) -> Result<Hash, SnapshotError> {
+        let files = self.touch(name)?;
+        let (_, known) = find(&files, file)?;
+        let hash = hash_of(&self.path(name).join(&known.name)).map_err(SnapshotError::Read)?;
+        self.touch(name)?;
+        Ok(hash)
+    }
+
+    /// Begin to read `length` bytes of a file from `offset` on, all that follow if it is 0. The
+    /// reader has `copied` bytes of the whole. Blocks.
+    pub fn begin(
         &self,
         name: Name,
         file: &str,
-        offset: u64,
-        mut take: impl FnMut(Vec<u8>) -> bool,
-    ) -> Result<(), SnapshotError> {
+        (offset, length): (u64, u64),
+        copied: u64,
+    ) -> Result<Range, SnapshotError> {
         let files = self.touch(name)?;
         // Only names of the manifest: nothing else of this machine is read.
-        if !files.iter().any(|known| known.name == file) {
-            return Err(SnapshotError::Unknown);
+        let (index, known) = find(&files, file)?;
+        if offset > known.bytes || !offset.is_multiple_of(CHUNK_BYTES as u64) {
+            return Err(SnapshotError::Range);
         }
-        let mut source = File::open(self.path(name).join(file)).map_err(SnapshotError::Read)?;
-        source
-            .seek(SeekFrom::Start(offset))
+        let to = match length {
+            0 => known.bytes,
+            length => offset.saturating_add(length).min(known.bytes),
+        };
+        let place = {
+            let mut opened = self.lock();
+            let snapshot = opened.get_mut(&name).ok_or(SnapshotError::Unknown)?;
+            snapshot.copied = snapshot.copied.max(copied);
+            let place = Arc::clone(&snapshot.places).try_acquire_owned();
+            place.map_err(|_| SnapshotError::TooManyRanges)?
+        };
+        Ok(Range {
+            snapshot: name,
+            content: File::open(self.path(name).join(&known.name)).map_err(SnapshotError::Read)?,
+            file: index,
+            from: offset,
+            to,
+            _place: place,
+        })
+    }
+
+    /// How long to wait before the next chunk is read, so that all readers together keep to the pace.
+    pub fn pause(&self) -> Duration {
+        self.pace.wait(CHUNK_BYTES, Instant::now())
+    }
+
+    /// The chunk of `range` at `offset`, and its hash. Blocks.
+    pub fn chunk(&self, range: &Range, offset: u64) -> Result<(Bytes, Hash), SnapshotError> {
+        let files = self.touch(range.snapshot)?;
+        let file = files.get(range.file).ok_or(SnapshotError::Unknown)?;
+        let (content, hash) = file
+            .read(&range.content, offset)
             .map_err(SnapshotError::Read)?;
-        let nanos = CHUNK_BYTES as u64 * 1_000_000_000 / self.bytes_per_second.max(1);
-        let pace = Duration::from_nanos(nanos);
-        loop {
-            let began = Instant::now();
-            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-            let read = (&mut source)
-                .take(CHUNK_BYTES as u64)
-                .read_to_end(&mut chunk)
-                .map_err(SnapshotError::Read)?;
-            if read == 0 || !take(chunk) {
-                return Ok(());
-            }
-            self.touch(name)?;
-            std::thread::sleep(pace.saturating_sub(began.elapsed()));
+        if let Some(snapshot) = self.lock().get_mut(&range.snapshot) {
+            snapshot.copied = snapshot.copied.saturating_add(content.len() as u64);
         }
+        Ok((content, hash))
     }
 
     /// Its files are not needed any more. The log is kept a while longer: its reader has to start
@@ -206,6 +316,39 @@ impl Outgoing {
         self.lock().values().map(|opened| opened.applied).min()
     }
 
+    /// The log has grown so long that it was trimmed up to `base` all the same: what is older is of no
+    /// use to its reader, who would need another. Better now than when it has all of it.
+    pub fn trimmed(&self, base: Index) {
+        let useless = |name: &Name, opened: &mut Opened| {
+            let useless = opened.applied < base;
+            if useless {
+                let name = u128::from_be_bytes(*name);
+                tracing::warn!(
+                    snapshot = format!("{name:032x}"),
+                    "a snapshot is read too slowly for what is written meanwhile: it is dropped"
+                );
+            }
+            useless
+        };
+        self.drop_those(useless);
+    }
+
+    /// How much each reader has, of a hundred.
+    pub fn progress(&self) -> Vec<(ReplicaId, u8)> {
+        let opened = self.lock();
+        let readers = opened.values().filter_map(|opened| {
+            let percent = match &opened.files {
+                Files::Making => 0,
+                Files::Ready(files) => {
+                    percent(opened.copied, files.iter().map(|file| file.bytes).sum())
+                }
+                Files::Closed => 100,
+            };
+            Some((opened.reader?, percent))
+        });
+        readers.collect()
+    }
+
     fn touch(&self, name: Name) -> Result<Arc<Vec<SnapshotFile>>, SnapshotError> {
         let mut opened = self.lock();
         let snapshot = opened.get_mut(&name).ok_or(SnapshotError::Unknown)?;
@@ -217,12 +360,17 @@ impl Outgoing {
     }
 
     fn expire(&self, now: Instant) {
+        let unread = |_: &Name, opened: &mut Opened| {
+            now.saturating_duration_since(opened.used) > KEPT_UNREAD
+                && !matches!(opened.files, Files::Making)
+        };
+        self.drop_those(unread);
+    }
+
+    fn drop_those(&self, which: impl FnMut(&Name, &mut Opened) -> bool) {
         let gone: Vec<Name> = self
             .lock()
-            .extract_if(|_, opened| {
-                let unread = now.saturating_duration_since(opened.used);
-                unread > KEPT_UNREAD && !matches!(opened.files, Files::Making)
-            })
+            .extract_if(which)
             .map(|(name, _)| name)
             .collect();
         for name in gone {
@@ -248,97 +396,43 @@ impl Outgoing {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use percolate_core::identity::ReplicaId;
-    use tempfile::TempDir;
-
-    use super::*;
-
-    const FAST: u64 = 1 << 40;
-    const FIRST: Name = [1; 16];
-    const SECOND: Name = [2; 16];
-    const THIRD: Name = [3; 16];
-
-    fn outgoing() -> (TempDir, Outgoing) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open(directory.path(), ReplicaId(1)).expect("a store");
-        (directory, Outgoing::new(Arc::new(store), FAST))
+impl SnapshotFile {
+    fn hash_at(&self, offset: u64) -> Option<Hash> {
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        *hashes.get(chunk_at(offset))?
     }
 
-    fn content(
-        outgoing: &Outgoing,
-        name: Name,
-        file: &str,
-        offset: u64,
-    ) -> Result<Vec<u8>, SnapshotError> {
-        let mut all = Vec::new();
-        outgoing.read(name, file, offset, |chunk| {
-            all.extend(chunk);
-            true
-        })?;
-        Ok(all)
-    }
-
-    #[test]
-    fn every_file_reads_as_its_manifest_says_from_any_offset() {
-        let (_directory, outgoing) = outgoing();
-        let (name, files) = outgoing.open(None, FIRST).expect("a snapshot");
-        assert_eq!(name, FIRST);
-        assert!(files.iter().any(|file| file.name == "CURRENT"));
-        for file in files.iter() {
-            let whole = content(&outgoing, name, &file.name, 0).expect("readable");
-            assert_eq!(whole.len() as u64, file.bytes, "{}", file.name);
-            assert_eq!(*blake3::hash(&whole).as_bytes(), file.hash, "{}", file.name);
-            let half = file.bytes / 2;
-            let rest = content(&outgoing, name, &file.name, half).expect("readable");
-            assert_eq!(rest, whole[usize::try_from(half).expect("small")..]);
+    /// The chunk at `offset` with its hash, which is remembered.
+    fn read(&self, content: &File, offset: u64) -> io::Result<(Bytes, Hash)> {
+        let left = self.bytes.saturating_sub(offset);
+        let mut chunk = vec![
+            0;
+            usize::try_from(left)
+                .unwrap_or(CHUNK_BYTES)
+                .min(CHUNK_BYTES)
+        ];
+        content.read_exact_at(&mut chunk, offset)?;
+        let hash = blake3::hash(&chunk).into();
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = hashes.get_mut(chunk_at(offset)) {
+            *known = Some(hash);
         }
-    }
-
-    #[test]
-    fn nothing_but_files_of_the_manifest_is_read() {
-        let (_directory, outgoing) = outgoing();
-        let (name, _) = outgoing.open(None, FIRST).expect("a snapshot");
-        for file in ["../../store/CURRENT", "/etc/hostname", "", "."] {
-            let refused = content(&outgoing, name, file, 0);
-            assert!(matches!(refused, Err(SnapshotError::Unknown)), "{file:?}");
-        }
-        let unknown = content(&outgoing, SECOND, "CURRENT", 0);
-        assert!(matches!(unknown, Err(SnapshotError::Unknown)));
-    }
-
-    #[test]
-    fn one_that_is_there_is_gone_on_with_and_one_that_was_closed_is_made_anew() {
-        let (_directory, outgoing) = outgoing();
-        outgoing.open(None, FIRST).expect("a snapshot");
-        let (again, _) = outgoing.open(Some(FIRST), SECOND).expect("the same");
-        assert_eq!(again, FIRST);
-        outgoing.close(FIRST);
-        assert!(!outgoing.path(FIRST).exists(), "its files are gone");
-        let (other, _) = outgoing.open(Some(FIRST), SECOND).expect("another");
-        assert_eq!(other, SECOND);
-    }
-
-    #[test]
-    fn a_third_reader_waits_until_one_is_done() {
-        let (_directory, outgoing) = outgoing();
-        outgoing.open(None, FIRST).expect("a snapshot");
-        outgoing.open(None, SECOND).expect("a snapshot");
-        let third = outgoing.open(None, THIRD);
-        assert!(matches!(third, Err(SnapshotError::TooMany)));
-        outgoing.close(FIRST);
-        outgoing.open(None, THIRD).expect("there is room again");
-    }
-
-    #[test]
-    fn the_log_is_kept_until_a_reader_had_time_to_join() {
-        let (_directory, outgoing) = outgoing();
-        assert_eq!(outgoing.pinned(), None);
-        outgoing.open(None, FIRST).expect("a snapshot");
-        outgoing.close(FIRST);
-        assert_eq!(outgoing.pinned(), Some(0));
-        outgoing.expire(Instant::now() + 2 * KEPT_UNREAD);
-        assert_eq!(outgoing.pinned(), None);
+        Ok((chunk.into(), hash))
     }
 }
+
+fn chunk_at(offset: u64) -> usize {
+    usize::try_from(offset / CHUNK_BYTES as u64).unwrap_or(usize::MAX)
+}
+
+fn find<'a>(
+    files: &'a [SnapshotFile],
+    name: &str,
+) -> Result<(usize, &'a SnapshotFile), SnapshotError> {
+    let mut files = files.iter().enumerate();
+    let found = files.find(|(_, file)| file.name == name);
+    found.ok_or(SnapshotError::Unknown)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,21 +5,21 @@ use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use percolate_api::proto::replication::v1::replication_server::{Replication, ReplicationServer};
 use percolate_api::proto::replication::v1::{
-    CloseSnapshotReply, CloseSnapshotRequest, Envelope, LinkEnd, OpenSnapshotRequest,
-    ReadSnapshotRequest, SnapshotChunk, SnapshotFile, SnapshotManifest,
+    CloseSnapshotReply, CloseSnapshotRequest, Envelope, HashSnapshotFileRequest, LinkEnd,
+    OpenSnapshotRequest, ReadSnapshotRequest, SnapshotChunk, SnapshotFile, SnapshotFileHashes,
+    SnapshotManifest,
 };
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::replica::Input;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{MESSAGE_BYTES, wire};
-use crate::snapshot::Name;
-use crate::snapshot::outgoing::{Outgoing, SnapshotError};
+use crate::snapshot::outgoing::{Outgoing, Range, SnapshotError, Wanted};
+use crate::snapshot::{CHUNK_BYTES, Name};
 use crate::tenant;
 
 /// Chunks of a snapshot read ahead of the network.
@@ -51,6 +51,18 @@ impl LinkService {
         tonic::service::Routes::new(service)
             .prepare()
             .into_axum_router()
+    }
+
+    /// Work on snapshots that waits for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outgoing) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let outgoing = Arc::clone(&self.outgoing);
+        tokio::task::spawn_blocking(move || work(&outgoing))
+            .await
+            .map_err(|_| Status::internal("work on a snapshot failed"))?
+            .map_err(|error| refused(&error))
     }
 
     /// A message for another disk in this pod, or of another history, is dropped (R7). A disk
@@ -97,21 +109,29 @@ impl Replication for LinkService {
         if !self.is_mine(to, incarnation) {
             return Err(Status::failed_precondition("this is another replica"));
         }
-        let resumed = name(&request.resumed).ok();
-        let fresh = uuid::Uuid::new_v4().into_bytes();
-        let outgoing = Arc::clone(&self.outgoing);
-        let opened = tokio::task::spawn_blocking(move || outgoing.open(resumed, fresh)).await;
-        let (snapshot, files) = opened
-            .map_err(|_| Status::internal("making a snapshot failed"))?
-            .map_err(|error| refused(&error))?;
-        let files = files.iter().map(|file| SnapshotFile {
-            name: file.name.clone(),
-            bytes: file.bytes,
-            hash: file.hash.to_vec(),
-        });
-        Ok(Response::new(SnapshotManifest {
-            snapshot: snapshot.to_vec(),
-            files: files.collect(),
+        let reader = name(&request.from).ok();
+        let wanted = Wanted {
+            reader: reader.map(|bytes| ReplicaId(u128::from_be_bytes(bytes))),
+            resumed: name(&request.resumed).ok(),
+            fresh: uuid::Uuid::new_v4().into_bytes(),
+        };
+        let manifest = self
+            .blocking(move |outgoing| manifest(outgoing, wanted, request.chunked))
+            .await?;
+        Ok(Response::new(manifest))
+    }
+
+    async fn hash_snapshot_file(
+        &self,
+        request: Request<HashSnapshotFileRequest>,
+    ) -> Result<Response<SnapshotFileHashes>, Status> {
+        let request = request.into_inner();
+        let snapshot = name(&request.snapshot)?;
+        let hashes = self
+            .blocking(move |outgoing| outgoing.hashes(snapshot, &request.name))
+            .await?;
+        Ok(Response::new(SnapshotFileHashes {
+            chunks: hashes.concat(),
         }))
     }
 
@@ -123,17 +143,18 @@ impl Replication for LinkService {
     ) -> Result<Response<Self::ReadSnapshotStream>, Status> {
         let request = request.into_inner();
         let snapshot = name(&request.snapshot)?;
-        let outgoing = Arc::clone(&self.outgoing);
-        let (sender, chunks) = mpsc::channel(READ_AHEAD);
-        // A thread of its own for each file: it waits for the disk, for its pace and for the reader.
-        tokio::task::spawn_blocking(move || {
-            let content = |content| sender.blocking_send(Ok(SnapshotChunk { content })).is_ok();
-            if let Err(error) = outgoing.read(snapshot, &request.name, request.offset, content) {
-                // Nobody listens only when the call is over anyway.
-                let _ = sender.blocking_send(Err(refused(&error)));
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(chunks).boxed()))
+        let part = (request.offset, request.length);
+        let begin = move |outgoing: &Outgoing| {
+            outgoing.begin(snapshot, &request.name, part, request.copied)
+        };
+        let range = self.blocking(begin).await?;
+        // Read as the reader takes it: one that stalls holds these chunks and no thread.
+        let (outgoing, offsets) = (Arc::clone(&self.outgoing), range.chunks());
+        let range = Arc::new(range);
+        let read = move |offset| chunk(Arc::clone(&outgoing), Arc::clone(&range), offset);
+        Ok(Response::new(
+            stream::iter(offsets).map(read).buffered(READ_AHEAD).boxed(),
+        ))
     }
 
     async fn close_snapshot(
@@ -141,11 +162,55 @@ impl Replication for LinkService {
         request: Request<CloseSnapshotRequest>,
     ) -> Result<Response<CloseSnapshotReply>, Status> {
         let snapshot = name(&request.into_inner().snapshot)?;
-        let outgoing = Arc::clone(&self.outgoing);
-        let closed = tokio::task::spawn_blocking(move || outgoing.close(snapshot)).await;
-        closed.map_err(|_| Status::internal("closing a snapshot failed"))?;
+        self.blocking(move |outgoing| {
+            outgoing.close(snapshot);
+            Ok(())
+        })
+        .await?;
         Ok(Response::new(CloseSnapshotReply {}))
     }
+}
+
+/// The snapshot that is wanted. Who does not verify chunks is told the hashes of files beforehand.
+fn manifest(
+    outgoing: &Outgoing,
+    wanted: Wanted,
+    chunked: bool,
+) -> Result<SnapshotManifest, SnapshotError> {
+    let (snapshot, files) = outgoing.open(wanted)?;
+    let files = files.iter().map(|file| {
+        let hash = if chunked {
+            Vec::new()
+        } else {
+            outgoing.whole_hash(snapshot, &file.name)?.to_vec()
+        };
+        Ok(SnapshotFile {
+            name: file.name.clone(),
+            bytes: file.bytes,
+            hash,
+        })
+    });
+    Ok(SnapshotManifest {
+        snapshot: snapshot.to_vec(),
+        files: files.collect::<Result<_, SnapshotError>>()?,
+        chunk_bytes: CHUNK_BYTES as u64,
+    })
+}
+
+async fn chunk(
+    outgoing: Arc<Outgoing>,
+    range: Arc<Range>,
+    offset: u64,
+) -> Result<SnapshotChunk, Status> {
+    tokio::time::sleep(outgoing.pause()).await;
+    let read = tokio::task::spawn_blocking(move || outgoing.chunk(&range, offset)).await;
+    let (content, hash) = read
+        .map_err(|_| Status::internal("reading a snapshot failed"))?
+        .map_err(|error| refused(&error))?;
+    Ok(SnapshotChunk {
+        content,
+        hash: hash.to_vec(),
+    })
 }
 
 fn name(bytes: &[u8]) -> Result<Name, Status> {
@@ -156,8 +221,11 @@ fn name(bytes: &[u8]) -> Result<Name, Status> {
 
 fn refused(error: &SnapshotError) -> Status {
     match error {
-        SnapshotError::TooMany => Status::resource_exhausted(error.to_string()),
+        SnapshotError::TooMany | SnapshotError::TooManyRanges => {
+            Status::resource_exhausted(error.to_string())
+        }
         SnapshotError::Unknown => Status::not_found(error.to_string()),
+        SnapshotError::Range => Status::out_of_range(error.to_string()),
         SnapshotError::Store(_) | SnapshotError::Read(_) => {
             tracing::warn!(%error, cause = error.source().map(ToString::to_string), "no snapshot for another replica");
             Status::internal(error.to_string())

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use percolate_api::proto::replication::v1 as proto;
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::log::{Chain, Entry, Head};
-use percolate_core::replica::Message;
 use percolate_core::replica::message;
+use percolate_core::replica::{Message, Proven};
 
 /// Why an envelope cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +58,15 @@ fn encode(message: &Message) -> proto::envelope::Message {
             base: append.base,
             last: append.last,
             quiet: append.quiet,
+            proven_mark: append.proven.map_or(0, |proven| proven.mark),
+            proven_commit: append.proven.map_or(0, |proven| proven.commit),
         }),
         Message::Appended(appended) => Wire::Appended(proto::Appended {
             epoch: appended.epoch,
             round: appended.round,
             matched: appended.matched,
             durable: appended.durable,
+            mark: appended.mark,
         }),
         Message::Mismatch(mismatch) => Wire::Mismatch(proto::Mismatch {
             epoch: mismatch.epoch,
@@ -128,12 +131,17 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             base: append.base,
             last: append.last,
             quiet: append.quiet,
+            proven: (append.proven_mark != 0).then_some(Proven {
+                mark: append.proven_mark,
+                commit: append.proven_commit,
+            }),
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
             epoch: appended.epoch,
             round: appended.round,
             matched: appended.matched,
             durable: appended.durable,
+            mark: appended.mark,
         }),
         Wire::Mismatch(mismatch) => Message::Mismatch(message::Mismatch {
             epoch: mismatch.epoch,
@@ -197,12 +205,14 @@ mod tests {
                 base: 5,
                 last: 1,
                 quiet: true,
+                proven: Some(Proven { mark: 7, commit: 1 }),
             }),
             Message::Appended(message::Appended {
                 epoch: 3,
                 round: 9,
                 matched: 2,
                 durable: 1,
+                mark: 8,
             }),
             Message::Mismatch(message::Mismatch {
                 epoch: 3,
@@ -226,6 +236,30 @@ mod tests {
             );
             assert_eq!(got.message, message);
         }
+    }
+
+    /// A leader of the version before sends neither proofs nor, as a follower, marks.
+    #[test]
+    fn what_an_older_version_leaves_out_is_read_as_absent() {
+        let append = proto::Append {
+            epoch: 3,
+            previous: Some(encode_head(Head::default())),
+            ..proto::Append::default()
+        };
+        let read = decode(proto::envelope::Message::Append(append)).expect("readable");
+        assert!(
+            matches!(&read, Message::Append(append) if append.proven.is_none()),
+            "{read:?}"
+        );
+        let appended = proto::Appended {
+            epoch: 3,
+            ..proto::Appended::default()
+        };
+        let read = decode(proto::envelope::Message::Appended(appended)).expect("readable");
+        assert!(
+            matches!(&read, Message::Appended(appended) if appended.mark == 0),
+            "{read:?}"
+        );
     }
 
     #[test]

@@ -1,35 +1,42 @@
 //! Replicas of one tenant in one process.
 
 #[path = "certificates.rs"]
-mod certificates;
+pub(crate) mod certificates;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use percolate_api::proto::replication::v1::replication_client::ReplicationClient;
 use percolate_core::identity::ReplicaId;
 use percolate_core::model::{ItemId, ItemKey};
 use percolate_core::operation::{Action, IdempotencyKey, Operation, Outcome, PutResource};
+use percolate_core::register::ReplicaState;
 use percolate_core::replica::Timing;
 use percolate_node::driver::{Driver, Ended, Options};
 use percolate_node::health::Liveness;
 use percolate_node::metrics::Metrics;
 use percolate_node::register::memory::MemoryRegister;
 use percolate_node::store::Store;
-use percolate_node::tenant::{Handle, Role, SessionToken};
+use percolate_node::tenant::{Handle, Role, SessionToken, Status};
 use percolate_node::tls::{self, Connector, Limits, Security, Tls};
 use percolate_node::transport::{LinkService, Network};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn put(id: &str) -> Operation {
+    put_content(id, format!("content of {id}"))
+}
+
+pub(crate) fn put_content(id: &str, content: String) -> Operation {
     Action::PutResource(PutResource {
         id: ItemId::new(id).expect("a valid id"),
-        content: format!("content of {id}").into(),
+        content: content.into(),
         content_type: None,
         metadata: None,
     })
@@ -68,6 +75,8 @@ pub(crate) struct Group {
     tls: Tls,
     register: MemoryRegister,
     log_keep_bytes: u64,
+    /// How fast snapshots are read.
+    pub(crate) snapshot_bytes_per_second: u64,
     ports: Vec<u16>,
     running: Vec<Option<Running>>,
 }
@@ -94,6 +103,7 @@ impl Group {
             tls,
             register: MemoryRegister::new(None, min_in_sync),
             log_keep_bytes,
+            snapshot_bytes_per_second: 1 << 30,
             ports,
             running,
         };
@@ -125,7 +135,7 @@ impl Group {
         };
         let options = Options {
             log_keep_bytes: self.log_keep_bytes,
-            snapshot_bytes_per_second: 1 << 30,
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
             pod: format!("acme-{ordinal}"),
             timing: Timing::new(100, 800),
             api_url: Box::new(|pod| format!("https://{pod}")),
@@ -187,6 +197,26 @@ impl Group {
         revived
     }
 
+    /// A client of a replica's links; and the replica and the history, as its messages name them.
+    pub(crate) async fn link_to(
+        &self,
+        ordinal: usize,
+    ) -> (ReplicationClient<Channel>, Vec<u8>, Vec<u8>) {
+        let status = self.handle(ordinal).status();
+        let address = format!("https://localhost:{}", self.ports[ordinal]);
+        let channel = Endpoint::from_shared(address)
+            .expect("an address")
+            .connect_with_connector(Connector::new(&self.tls))
+            .await
+            .expect("it listens");
+        let incarnation = status.incarnation.expect("it has a history");
+        (
+            ReplicationClient::new(channel).max_decoding_message_size(4 << 20),
+            status.replica_id.0.to_be_bytes().to_vec(),
+            incarnation.0.to_be_bytes().to_vec(),
+        )
+    }
+
     pub(crate) fn empty_disk(&self, ordinal: usize) {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let began = Instant::now();
@@ -203,6 +233,12 @@ impl Group {
             .expect("running")
             .handle
             .clone()
+    }
+
+    /// What a replica says of itself; `None` while it does not run.
+    pub(crate) fn status_of(&self, ordinal: usize) -> Option<Status> {
+        let running = self.running[ordinal].as_ref()?;
+        Some(running.handle.status())
     }
 
     pub(crate) async fn leader(&self) -> usize {
@@ -229,6 +265,21 @@ impl Group {
             )
         })
         .await;
+    }
+
+    /// What the register says of the replica in a pod, the newest one first.
+    pub(crate) fn states(&self, ordinal: usize) -> Vec<ReplicaState> {
+        let pod = format!("acme-{ordinal}");
+        let members = self
+            .register
+            .view()
+            .register
+            .map(|register| register.replicas);
+        let members = members.into_iter().flatten();
+        members
+            .filter(|member| member.pod == pod)
+            .filter_map(|member| member.state)
+            .collect()
     }
 
     pub(crate) fn is_in_sync(&self, ordinal: usize) -> bool {

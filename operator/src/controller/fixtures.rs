@@ -134,6 +134,7 @@ fn register(ordinals: &[i32]) -> Register {
                 .map(|ordinal| KnownReplica {
                     replica_id: replica(*ordinal),
                     pod: names::pod("acme", *ordinal),
+                    state: Some("InSync".to_owned()),
                 })
                 .collect(),
             ..ReplicationStatus::default()

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use percolate_crds::{
     conditions, names,
+    replication::{KnownReplica, ReplicationStatus},
     tenant::{NodeState, NodeStatus, TenantStatus},
 };
 
@@ -25,6 +26,10 @@ pub use verdict::Verdict;
 
 /// Longest message of a condition: what an API object should carry, not a log.
 const MAX_MESSAGE: usize = 1024;
+
+/// What the register says of a replica that is in sync, and of one that is silent.
+const IN_SYNC: &str = "InSync";
+const PROBING: &str = "Probing";
 
 /// Makes the next status. `failure` is what kept this pass from finishing.
 pub fn status(
@@ -156,38 +161,57 @@ fn dated(
 }
 
 fn node(observed: &Observed, pod: &Pod) -> NodeStatus {
-    let replica_id = observed.replication().and_then(|status| {
-        // An emptied volume is a new replica in an old pod: the one in sync is the one that counts.
-        let mut known = status
-            .replicas
-            .iter()
-            .filter(|replica| replica.pod == pod.name);
-        let first = known.clone().next();
-        known
-            .find(|replica| status.in_sync.contains(&replica.replica_id))
-            .or(first)
-            .map(|replica| replica.replica_id.clone())
-    });
-    let state = if pod.machine.is_lost() {
-        NodeState::Lost
-    } else if pod.deleting {
-        NodeState::Terminating
-    } else if pod.ready {
-        NodeState::Ready
-    } else if pod.running {
-        NodeState::NotReady
-    } else {
-        NodeState::Pending
-    };
+    let known = observed
+        .replication()
+        .and_then(|status| replica_of(status, pod));
     NodeStatus {
         name: pod.name.clone(),
-        replica_id,
+        replica_id: known.map(|replica| replica.replica_id.clone()),
         role: labels::role_of(observed, pod),
-        state,
+        state: state_of(pod, known.and_then(|replica| replica.state.as_deref())),
         zone: match &pod.machine {
             Machine::Answering { zone } => zone.clone(),
             _ => None,
         },
+    }
+}
+
+/// An emptied volume is a new replica in an old pod: the one in sync is the one that counts, then the
+/// one that is heard of.
+fn replica_of<'a>(status: &'a ReplicationStatus, pod: &Pod) -> Option<&'a KnownReplica> {
+    let known = status
+        .replicas
+        .iter()
+        .filter(|replica| replica.pod == pod.name);
+    known.min_by_key(|replica| {
+        let in_sync = status.in_sync.contains(&replica.replica_id);
+        let is_heard = replica
+            .state
+            .as_deref()
+            .is_some_and(|state| state != PROBING);
+        (!in_sync, !is_heard)
+    })
+}
+
+/// How the pod is, and where nothing is wrong with it, how far its replica is.
+fn state_of(pod: &Pod, replica: Option<&str>) -> NodeState {
+    if pod.machine.is_lost() {
+        return NodeState::Lost;
+    }
+    if pod.deleting {
+        return NodeState::Terminating;
+    }
+    if !pod.running {
+        return if pod.ready {
+            NodeState::Ready
+        } else {
+            NodeState::Pending
+        };
+    }
+    match replica {
+        Some(IN_SYNC) | None if !pod.ready => NodeState::NotReady,
+        Some(state) => NodeState::Replica(state.to_owned()),
+        None => NodeState::Ready,
     }
 }
 

@@ -72,6 +72,41 @@ pub struct Status {
     pub applied: u64,
     /// How many committed entries are not yet applied here.
     pub lag: u64,
+    /// How far this replica is: `Probing`, `Streaming`, `Snapshotting 40%`, `InSync`. Empty from an
+    /// older version, which says nothing of what follows either.
+    #[serde(default)]
+    pub state: String,
+    /// How old at most what it shows is, in milliseconds; `None` while nothing is proven.
+    #[serde(default)]
+    pub staleness_ms: Option<u64>,
+    /// The snapshot it copies.
+    #[serde(default)]
+    pub copying: Option<CopyView>,
+    /// At the leader, the other replicas.
+    #[serde(default)]
+    pub followers: Vec<FollowerView>,
+}
+
+/// A snapshot that is being copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyView {
+    /// Bytes that are here and verified.
+    pub bytes: u64,
+    /// Bytes of the whole.
+    pub total: u64,
+    /// How long it still takes, at the pace so far; `None` before there is one.
+    pub eta_seconds: Option<u64>,
+}
+
+/// A replica as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerView {
+    /// The replica.
+    pub replica_id: String,
+    /// The pod it lives in.
+    pub pod: String,
+    /// How far it is, in the words of [`Status::state`].
+    pub state: String,
 }
 
 /// What a node is to its tenant.

@@ -29,6 +29,14 @@ pub enum Input {
     Persisted(Ticket),
     /// What [`Effect::FetchSnapshot`] asked for has been copied, whole and verified.
     SnapshotFetched,
+    /// How much of this replica's snapshot another one has copied; `None` when it is gone. Expected
+    /// when that changes, a few times a second at most.
+    SnapshotRead {
+        /// Who copies it.
+        by: ReplicaId,
+        /// Of a hundred.
+        percent: Option<u8>,
+    },
     /// A client wants this payload in the log.
     Propose {
         /// Names the proposal in the answer.

@@ -1,5 +1,6 @@
 //! Following: take the leader's entries, answer what is durable, notice when it falls silent.
 
+use super::freshness::Marks;
 use super::handover::answers;
 use super::message::{Append, Appended, Join, Mismatch};
 use super::{Effect, Message, Millis, Replica, RequestId, Role, Stranded};
@@ -32,6 +33,7 @@ pub(super) struct Follower {
     read_at: Millis,
     pub(super) leader_commit: Index,
     pub(super) leader_last: Index,
+    pub(super) marks: Marks,
 }
 
 /// A wish to be left out of the in-sync set.
@@ -57,6 +59,7 @@ impl Follower {
             read_at: now,
             leader_commit: 0,
             leader_last: 0,
+            marks: Marks::default(),
         }
     }
 
@@ -295,6 +298,9 @@ impl Replica {
         follower.round = follower.round.max(append.round);
         follower.leader_commit = follower.leader_commit.max(append.commit);
         follower.leader_last = append.last;
+        if let Some(proven) = append.proven {
+            follower.marks.prove(proven);
+        }
     }
 
     /// Which of the leader's entries are new here, and after which index this log must be cut
@@ -369,11 +375,13 @@ impl Replica {
             return;
         }
         let durable = self.writes.durable_last().min(matched);
+        let (epoch, round) = (follower.epoch, follower.round);
         let appended = Appended {
-            epoch: follower.epoch,
-            round: follower.round,
+            epoch,
+            round,
             matched,
             durable,
+            mark: self.mark(),
         };
         self.send(leader, Message::Appended(appended));
     }

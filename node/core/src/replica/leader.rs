@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::freshness::Rounds;
 use super::handover::Handover;
 use super::message::{Appended, Join, Mismatch};
 use super::progress::{Progress, Sender};
@@ -33,8 +34,11 @@ pub(super) struct Leader {
     pub(super) last: Head,
     pub(super) followers: BTreeMap<ReplicaId, Progress>,
     /// Rises with every confirmation, so that an answer tells what it came after.
-    round: u64,
+    pub(super) round: u64,
     confirmations: Vec<Confirmation>,
+    pub(super) rounds: Rounds,
+    /// When the register may next be changed only to say how far replicas are.
+    pub(super) states_told_at: Millis,
     pub(super) handover: Option<Handover>,
 }
 
@@ -67,6 +71,8 @@ impl Leader {
             followers,
             round: 0,
             confirmations: Vec::new(),
+            rounds: Rounds::default(),
+            states_told_at: now,
             handover: None,
         }
     }
@@ -90,6 +96,7 @@ impl Replica {
                 progress.probe_again();
             }
         }
+        self.begin_round();
         self.broadcast(log);
         self.tend_register(log);
         self.tick_handover(log);
@@ -216,9 +223,10 @@ impl Replica {
         let Some(progress) = leader.followers.get_mut(&from) else {
             return;
         };
-        progress.appended(now, appended.round, appended.matched, appended.durable);
+        progress.appended(now, &appended);
         self.advance_commit();
         self.settle_confirmations();
+        self.settle_round();
         self.tend_register(log);
         self.tick_handover(log);
     }
@@ -370,23 +378,13 @@ impl Replica {
     }
 
     fn settle_confirmations(&mut self) {
-        let required = self.required();
-        let (me, commit) = (self.config.replica, self.commit);
+        let (round, commit) = (self.answered_round(), self.commit);
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
         if commit < leader.start {
             return;
         }
-        let others = required.iter().filter(|replica| **replica != me);
-        let round = others
-            .map(|replica| {
-                leader
-                    .followers
-                    .get(replica)
-                    .map_or(0, |progress| progress.round)
-            })
-            .fold(leader.round, u64::min);
         let (settled, waiting) = std::mem::take(&mut leader.confirmations)
             .into_iter()
             .partition(|asked| asked.round <= round);
@@ -397,6 +395,26 @@ impl Replica {
                 id: asked.id,
                 index: asked.index,
             }));
+    }
+
+    /// The latest round that all required replicas have answered. Who did not at this epoch may have
+    /// promised another.
+    pub(super) fn answered_round(&self) -> u64 {
+        let Role::Leader(leader) = &self.role else {
+            return 0;
+        };
+        let required = self.required();
+        let others = required
+            .iter()
+            .filter(|replica| **replica != self.config.replica);
+        others
+            .map(|replica| {
+                leader
+                    .followers
+                    .get(replica)
+                    .map_or(0, |progress| progress.round)
+            })
+            .fold(leader.round, u64::min)
     }
 
     /// Somebody else leads, or may: what was proposed and not committed is in their hands.

@@ -9,14 +9,20 @@ use std::collections::BTreeSet;
 
 use super::leader::Leader;
 use super::progress::Progress;
-use super::{Replica, Role};
+use super::{Millis, Replica, Role};
 use crate::identity::{Index, ReplicaId};
 use crate::log::ReadLog;
-use crate::register::{Action, Answer, Member, Register, Request};
+use crate::register::{Action, Answer, Member, Register, ReplicaState, Request};
 
 /// A learner this close to the end of the log is waited for on all new writes, which lets it
 /// catch up for good (R4). A few round trips' worth: writes stall no longer than it takes to copy this.
 const JOIN_WITHIN: Index = 512;
+
+/// Heartbeats between two changes of the register that only say how far replicas are: people look
+/// at a copy as it goes on, and at the rest later. So a follower that comes and goes costs the API
+/// server no more than a write in ten seconds.
+const TELL_COPY_AFTER: Millis = 2;
+const TELL_STATE_AFTER: Millis = 20;
 
 impl Replica {
     /// R2: every member of every register version that could be current, and learners whose
@@ -59,10 +65,90 @@ impl Replica {
         let Some(wanted) = self.wanted_register() else {
             return;
         };
-        if self.register() != Some(&wanted) {
+        if self.is_worth_changing(&wanted) {
+            self.states_told();
             self.change_register(wanted);
         }
         self.begin_requested_handover(log);
+    }
+
+    /// A change that only says how far replicas are waits for its time.
+    fn is_worth_changing(&self, wanted: &Register) -> bool {
+        let Some(register) = self.register() else {
+            return false;
+        };
+        register != wanted
+            && (!register.equals_but_for_states(wanted) || self.may_tell_states(wanted, register))
+    }
+
+    /// One change is under way at a time, so this one must not be under way when somebody has to be
+    /// dropped or admitted: nobody is about to join, and everybody required was heard so lately
+    /// that the answer is there before one of them is missed.
+    fn may_tell_states(&self, wanted: &Register, register: &Register) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        let timing = &self.config.timing;
+        let copies = |register: &Register| -> Vec<_> {
+            let copying = |state: &ReplicaState| matches!(state, ReplicaState::Snapshotting { .. });
+            let members = register.replicas.iter();
+            members
+                .filter_map(|member| Some((member.replica, member.state.filter(copying)?)))
+                .collect()
+        };
+        let pause = if copies(wanted) == copies(register) {
+            TELL_STATE_AFTER
+        } else {
+            TELL_COPY_AFTER
+        };
+        let heard = |replica: &ReplicaId| {
+            *replica == self.config.replica
+                || leader.followers.get(replica).is_some_and(|progress| {
+                    progress.is_heard(self.now, 2 * timing.heartbeat)
+                        && !progress.is_leaving(self.now)
+                })
+        };
+        let joins = leader.followers.values().any(|progress| progress.joining);
+        self.now >= leader.states_told_at + pause * timing.heartbeat
+            && !joins
+            && self.required().iter().all(heard)
+    }
+
+    fn states_told(&mut self) {
+        let now = self.now;
+        if let Role::Leader(leader) = &mut self.role {
+            leader.states_told_at = now;
+        }
+    }
+
+    /// Another replica copies this one's snapshot.
+    pub(super) fn snapshot_read(&mut self, by: ReplicaId, percent: Option<u8>, log: &impl ReadLog) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if let Some(progress) = leader.followers.get_mut(&by) {
+            progress.snapshot = percent.map(|percent| percent.min(100) / 10 * 10);
+        }
+        self.tend_register(log);
+    }
+
+    /// The replicas of the tenant and how far they are, as this leader sees them; empty if it does
+    /// not lead.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let (Role::Leader(leader), Some(register)) = (&self.role, self.register()) else {
+            return Vec::new();
+        };
+        let (now, within) = (self.now, self.config.timing.drop_after);
+        let member = |replica: ReplicaId, pod: &str| Member {
+            replica,
+            pod: pod.to_owned(),
+            state: Some(leader.state_of(replica, register.in_sync.contains(&replica), now, within)),
+        };
+        let others = leader.followers.iter();
+        let others = others.map(|(replica, progress)| member(*replica, &progress.pod));
+        std::iter::once(member(self.config.replica, &self.config.pod))
+            .chain(others)
+            .collect()
     }
 
     /// Copy no longer to replicas that are gone: those whose pods the operator dropped, and those
@@ -137,6 +223,7 @@ impl Replica {
                 wanted.replicas.push(Member {
                     replica: *replica,
                     pod: progress.pod.clone(),
+                    state: None,
                 });
             }
         }
@@ -158,10 +245,31 @@ impl Replica {
             }
         }
         answer_requests(&mut wanted, &view.requests, view.min_in_sync, me);
+        for member in &mut wanted.replicas {
+            let in_sync = wanted.in_sync.contains(&member.replica);
+            member.state = Some(leader.state_of(member.replica, in_sync, now, drop_after));
+        }
         wanted
             .replicas
             .sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));
         Some(wanted)
+    }
+}
+
+impl Leader {
+    /// How far a member of the register is.
+    fn state_of(
+        &self,
+        replica: ReplicaId,
+        in_sync: bool,
+        now: Millis,
+        within: Millis,
+    ) -> ReplicaState {
+        match self.followers.get(&replica) {
+            _ if in_sync => ReplicaState::InSync,
+            Some(progress) => progress.state(now, within),
+            None => ReplicaState::Probing,
+        }
     }
 }
 

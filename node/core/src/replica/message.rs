@@ -1,5 +1,6 @@
 //! What replicas say to each other. Every message may be lost, repeated, late or out of order.
 
+use super::freshness::Proven;
 use crate::identity::{Epoch, Index};
 use crate::log::{Head, SharedEntry};
 
@@ -45,6 +46,8 @@ pub struct Append {
     pub last: Index,
     /// Needs no answer of its own: what has become durable by it is told once it is.
     pub quiet: bool,
+    /// The latest mark of this follower that is proven.
+    pub proven: Option<Proven>,
 }
 
 /// What a follower has durably at `epoch`.
@@ -58,6 +61,8 @@ pub struct Appended {
     pub matched: Index,
     /// Of that, durable up to here.
     pub durable: Index,
+    /// To be proven: names the time at which this, or an earlier answer with it, was sent.
+    pub mark: u64,
 }
 
 /// Where a follower's log may agree with the leader's.

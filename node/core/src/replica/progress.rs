@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use super::Millis;
-use super::message::{Append, Mismatch};
+use super::freshness::Proven;
+use super::message::{Append, Appended, Mismatch};
 use crate::identity::{Epoch, Index};
 use crate::log::{Head, ReadLog, SharedEntry};
+use crate::register::ReplicaState;
 
 /// Largest frame of entries. Large enough to use the wire, small enough that a heartbeat behind
 /// one is not late.
@@ -60,6 +62,11 @@ pub(super) struct Progress {
     pub(super) asked: u64,
     /// Commit index it was last told.
     told_commit: Index,
+    /// How much it has copied of the snapshot it was given, of a hundred.
+    pub(super) snapshot: Option<u8>,
+    /// The latest mark it sent, and the latest that was proven.
+    pub(super) mark: u64,
+    pub(super) proven: Option<Proven>,
 }
 
 impl Progress {
@@ -80,6 +87,9 @@ impl Progress {
             answer_due: true,
             asked: 0,
             told_commit: 0,
+            snapshot: None,
+            mark: 0,
+            proven: None,
         }
     }
 
@@ -193,6 +203,7 @@ impl Progress {
             base,
             last,
             quiet,
+            proven: self.proven,
         }
     }
 
@@ -202,13 +213,16 @@ impl Progress {
     }
 
     /// The follower agrees up to `matched` and has `durable` of it on disk.
-    pub(super) fn appended(&mut self, now: Millis, round: u64, matched: Index, durable: Index) {
+    pub(super) fn appended(&mut self, now: Millis, appended: &Appended) {
+        let (matched, durable) = (appended.matched, appended.durable);
         self.heard_at = now;
-        self.round = self.round.max(round);
+        self.round = self.round.max(appended.round);
+        self.mark = appended.mark;
         if self.phase == Phase::Probing && matched + 1 >= self.next {
             self.phase = Phase::Streaming;
             self.next = matched + 1;
             self.unsend(matched);
+            self.snapshot = None;
         }
         if durable > self.acked || durable + 1 >= self.next {
             self.advanced_at = now;
@@ -232,6 +246,20 @@ impl Progress {
     /// process answers, so that is given twice the time.
     pub(super) fn is_live(&self, now: Millis, within: Millis) -> bool {
         now - self.heard_at <= within && now - self.advanced_at <= 2 * within
+    }
+
+    /// Whether it gave a sign of life so lately that it will not be missed soon.
+    pub(super) fn is_heard(&self, now: Millis, within: Millis) -> bool {
+        now - self.heard_at <= within
+    }
+
+    /// How far it is while it is not in sync. Who copies a snapshot has nothing to answer.
+    pub(super) fn state(&self, now: Millis, within: Millis) -> ReplicaState {
+        match (self.phase, self.snapshot) {
+            (Phase::Probing, Some(percent)) => ReplicaState::Snapshotting { percent },
+            (Phase::Streaming, _) if self.is_live(now, within) => ReplicaState::Streaming,
+            (Phase::Probing | Phase::Streaming, _) => ReplicaState::Probing,
+        }
     }
 
     /// Do not wait for the next heartbeat to tell it something.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Replica, Role, Stranded};
+use super::{Fresh, Replica, Role, Stranded};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::ReadLog;
+use crate::register::{Member, ReplicaState};
 
 /// What a replica shows of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,12 @@ pub struct Standing {
     /// Whether it may serve: a leader with its start entry committed, or a follower that hears
     /// its leader and has what the leader has committed.
     pub serving: bool,
+    /// How far it is, as it sees itself; it does not know of copies of snapshots.
+    pub state: ReplicaState,
+    /// A leader's replicas, itself among them, and how far they are.
+    pub members: Vec<Member>,
+    /// How old at most is what this replica shows; `None` while nothing is proven.
+    pub fresh: Option<Fresh>,
 }
 
 /// What a replica is to its tenant.
@@ -116,6 +123,19 @@ impl Replica {
             None => None,
         };
         let incarnation = self.incarnation;
+        let state = match &self.role {
+            Role::Leader(_) => ReplicaState::InSync,
+            Role::Follower(_) if position == Position::Follower => ReplicaState::InSync,
+            Role::Follower(follower) if follower.matched_index().is_some() => {
+                ReplicaState::Streaming
+            }
+            Role::Follower(_) | Role::Stranded(_) => ReplicaState::Probing,
+        };
+        let fresh = match &self.role {
+            Role::Leader(leader) => leader.rounds.fresh,
+            Role::Follower(follower) => follower.marks.fresh,
+            Role::Stranded(_) => None,
+        };
         Standing {
             position,
             epoch: self.promised,
@@ -126,6 +146,9 @@ impl Replica {
             commit: self.commit,
             leader_last,
             serving,
+            state,
+            members: self.members(),
+            fresh,
         }
     }
 }

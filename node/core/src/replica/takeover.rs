@@ -11,7 +11,7 @@ use super::leader::Leader;
 use super::{Effect, Replica, Role, Stranded};
 use crate::identity::Epoch;
 use crate::log::{Entry, Head, ReadLog};
-use crate::register::{Failover, FailoverReason, Member, Register};
+use crate::register::{Failover, FailoverReason, Member, Register, ReplicaState};
 
 impl Replica {
     /// The register is empty: fill it if this tenant is new and so is this disk.
@@ -39,6 +39,7 @@ impl Replica {
             replicas: vec![Member {
                 replica: me,
                 pod: self.config.pod.clone(),
+                state: Some(ReplicaState::InSync),
             }],
             answers: Vec::new(),
             last_failover: Some(Failover {
@@ -72,6 +73,7 @@ impl Replica {
         // remaining member, and after this change it can acknowledge nothing.
         if register.leader != me && next.in_sync.len() > min_in_sync {
             next.in_sync.remove(&register.leader);
+            next.set_state(register.leader, ReplicaState::Probing);
         }
         next.last_failover = Some(Failover {
             from: Some(register.leader),

@@ -89,6 +89,25 @@ impl World {
         }
     }
 
+    /// A copy takes a while; the leader hears now and then how much there is, and that it is gone.
+    pub(super) fn copy(&mut self, index: usize, from: ReplicaId) {
+        let (by, takes) = (self.nodes[index].id, self.dice.below(3_000));
+        self.schedule(index, takes, Event::Copied { from });
+        let Some(source) = self.nodes.iter().position(|node| node.id == from) else {
+            return;
+        };
+        for percent in (0..=100).step_by(20) {
+            let read = Input::SnapshotRead {
+                by,
+                percent: Some(percent),
+            };
+            let delay = takes * u64::from(percent) / 100;
+            self.schedule(source, delay, Event::Input(read));
+        }
+        let gone = Input::SnapshotRead { by, percent: None };
+        self.schedule(source, takes + 5_000, Event::Input(gone));
+    }
+
     /// The process stops, and begins anew with what it has copied.
     pub(super) fn install_snapshot(&mut self, index: usize) {
         if let Some(copy) = self.nodes[index].copied.take() {

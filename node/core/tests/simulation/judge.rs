@@ -89,6 +89,36 @@ impl World {
             return self.violate(format!("two leaders acknowledge at epoch {epoch}"));
         }
         self.acknowledged.insert(place, (epoch, entry));
+        let furthest = self.acknowledged_by.last().map_or(0, |(_, index)| *index);
+        if place > furthest {
+            self.acknowledged_by.push((self.now, place));
+        }
+    }
+
+    /// What a replica says of the age of what it shows is true, whoever leads by now.
+    pub(super) fn judge_freshness(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let standing = node
+            .replica
+            .as_ref()
+            .map(|replica| replica.standing(&node.disk));
+        let Some(fresh) = standing.and_then(|standing| standing.fresh) else {
+            return;
+        };
+        let before = self
+            .acknowledged_by
+            .partition_point(|(at, _)| *at < fresh.at);
+        let due = before
+            .checked_sub(1)
+            .map(|last| self.acknowledged_by[last].1);
+        if due.is_some_and(|due| due > fresh.index) {
+            let text = format!(
+                "{} says that {fresh:?} holds, but {due:?} was acknowledged before",
+                node.pod
+            );
+            return self.violate(text);
+        }
+        self.fresh_reads += 1;
     }
 
     /// A process that wants to stop is told in time that it may, whatever became of its handover.

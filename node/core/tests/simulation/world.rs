@@ -159,6 +159,10 @@ pub(crate) struct World {
     cut: BTreeMap<(usize, usize), u64>,
     register_cut: BTreeMap<usize, u64>,
     acknowledged: BTreeMap<Index, (Epoch, SharedEntry)>,
+    /// How far acknowledgements had come when, for those that went further than all before.
+    acknowledged_by: Vec<(u64, Index)>,
+    /// How often a replica could say how old what it shows is.
+    fresh_reads: u64,
     leaders: BTreeMap<Epoch, ReplicaId>,
     next_request: RequestId,
     payloads: u64,
@@ -225,6 +229,8 @@ impl World {
             cut: BTreeMap::new(),
             register_cut: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            acknowledged_by: Vec::new(),
+            fresh_reads: 0,
             leaders: BTreeMap::new(),
             next_request: 0,
             payloads: 0,
@@ -390,6 +396,7 @@ impl World {
             }
         }
         self.nodes[index].replica = Some(replica);
+        self.judge_freshness(index);
     }
 
     fn carry_out(&mut self, index: usize, effect: Effect) {
@@ -443,8 +450,7 @@ impl World {
             }
             Effect::FetchSnapshot { from, .. } => {
                 if !std::mem::replace(&mut self.nodes[index].copying, true) {
-                    let delay = self.dice.below(3_000);
-                    self.schedule(index, delay, Event::Copied { from });
+                    self.copy(index, from);
                 }
             }
             Effect::InstallSnapshot => self.install_snapshot(index),
@@ -592,6 +598,10 @@ impl World {
     /// Snapshots that were installed.
     pub(crate) fn snapshots(&self) -> u64 {
         self.snapshots
+    }
+
+    pub(crate) fn fresh_reads(&self) -> u64 {
+        self.fresh_reads
     }
 
     pub(crate) fn proposed(&self) -> u64 {

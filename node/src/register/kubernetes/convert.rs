@@ -52,6 +52,8 @@ fn register(status: &crd::ReplicationStatus) -> Result<Register, ConvertError> {
         Ok(Member {
             replica: replica("replicas", &known.replica_id)?,
             pod: known.pod.clone(),
+            // For people only: what a newer leader says in other words is no reason to stop.
+            state: known.state.as_deref().and_then(|text| text.parse().ok()),
         })
     });
     Ok(Register {
@@ -125,6 +127,7 @@ pub(super) fn status(register: &Register) -> crd::ReplicationStatus {
     let known = |member: &Member| crd::KnownReplica {
         replica_id: member.replica.to_string(),
         pod: member.pod.clone(),
+        state: member.state.map(|state| state.to_string()),
     };
     crd::ReplicationStatus {
         incarnation: register.incarnation.to_string(),

@@ -308,18 +308,79 @@ fn pods_are_listed_with_their_state() {
     let listed: Vec<(NodeState, Option<&str>)> = status
         .nodes
         .iter()
-        .map(|node| (node.state, node.zone.as_deref()))
+        .map(|node| (node.state.clone(), node.zone.as_deref()))
         .collect();
     assert_eq!(
         listed,
         [
-            (NodeState::Ready, Some("north")),
+            (NodeState::Replica("InSync".to_owned()), Some("north")),
             (NodeState::Lost, None),
             (NodeState::Terminating, None)
         ]
     );
     assert_eq!(status.ready_of_desired.as_deref(), Some("1/3"));
     assert_eq!(status.nodes[0].replica_id.as_deref(), Some("replica-0"));
+}
+
+/// How far a replica is counts while nothing is wrong with its pod.
+#[test]
+fn a_running_pod_is_as_far_as_its_leader_says() {
+    type Change = fn(&mut Observed);
+    let unready = |world: &mut Observed| world.pods.get_mut(&1).unwrap().ready = false;
+    let cases: [(&str, Option<&str>, Change, &str); 9] = [
+        ("serving", Some("InSync"), |_| {}, "InSync"),
+        ("of an older version", None, |_| {}, "Ready"),
+        ("in sync and silent", Some("InSync"), unready, "NotReady"),
+        ("not heard of", None, unready, "NotReady"),
+        (
+            "copied to",
+            Some("Snapshotting 40%"),
+            unready,
+            "Snapshotting 40%",
+        ),
+        ("catching up", Some("Streaming"), |_| {}, "Streaming"),
+        ("looked for", Some("Probing"), unready, "Probing"),
+        (
+            "stopping",
+            Some("Streaming"),
+            |world| world.pods.get_mut(&1).unwrap().deleting = true,
+            "Terminating",
+        ),
+        (
+            "not running",
+            Some("Streaming"),
+            |world| {
+                let pod = world.pods.get_mut(&1).unwrap();
+                (pod.ready, pod.running) = (false, false);
+            },
+            "Pending",
+        ),
+    ];
+    for (case, replica, change, expected) in cases {
+        let mut world = settled(2);
+        register(&mut world).replicas[1].state = replica.map(str::to_owned);
+        change(&mut world);
+        let state = told(2, &world, None).nodes[1].state.clone();
+        assert_eq!(String::from(state), expected, "{case}");
+    }
+}
+
+#[test]
+fn of_two_replicas_in_a_pod_the_one_that_is_heard_of_is_shown() {
+    let mut world = settled(2);
+    out_of_sync(&mut world, 1);
+    let status = register(&mut world);
+    status.replicas[1].state = Some("Probing".to_owned());
+    let mut fresh = status.replicas[1].clone();
+    fresh.replica_id = "replica-fresh".to_owned();
+    fresh.state = Some("Snapshotting 10%".to_owned());
+    status.replicas.push(fresh);
+    let told = told(2, &world, None);
+    assert_eq!(told.nodes[1].replica_id.as_deref(), Some("replica-fresh"));
+    assert_eq!(
+        String::from(told.nodes[1].state.clone()),
+        "Snapshotting 10%"
+    );
 }
 
 #[test]
