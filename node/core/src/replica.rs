@@ -18,6 +18,8 @@ mod leader;
 mod membership;
 pub mod message;
 mod progress;
+mod rescue;
+mod set_aside;
 mod standing;
 mod takeover;
 mod writes;
@@ -31,6 +33,7 @@ use crate::log::ReadLog;
 use crate::register::{FailoverReason, Register, Version, View};
 use follower::{Follower, Leaving};
 use leader::Leader;
+use set_aside::SetAside;
 use writes::Writes;
 
 /// Milliseconds of a monotonic clock with an arbitrary origin.
@@ -97,6 +100,8 @@ pub struct Restored {
     pub last: Index,
     /// Last index applied to the visible store: committed for certain.
     pub applied: Index,
+    /// Whether entries that were cut from the log are kept aside.
+    pub set_aside: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +143,8 @@ pub struct Replica {
     role: Role,
     /// A follower's wish to stop without being missed.
     leaving: Option<Leaving>,
+    /// Entries cut from this log that a leader has yet to take.
+    set_aside: Option<SetAside>,
     writes: Writes,
     commit: Index,
     entropy: u64,
@@ -161,6 +168,7 @@ impl Replica {
             unsettled: None,
             role: Role::Follower(Follower::new(now)),
             leaving: None,
+            set_aside: restored.set_aside.then(|| SetAside::new(0, now)),
             writes: Writes::new(restored.promised_epoch, restored.last),
             commit: restored.applied,
             entropy,
@@ -183,6 +191,8 @@ impl Replica {
             Input::Persisted(ticket) => self.persisted(ticket, log),
             Input::SnapshotFetched => self.install_snapshot(),
             Input::Propose { id, payload } => self.propose(id, payload),
+            Input::Rescue(proposals) => self.propose_rescued(proposals),
+            Input::Decided { index, merged } => self.decided(index, merged, log),
             Input::Confirm(id) => self.confirm(id, log),
             Input::HandOver(id) => self.hand_over(id, log),
         }
@@ -205,6 +215,7 @@ impl Replica {
             Role::Follower(_) => self.tick_follower(log),
             Role::Stranded(_) => {}
         }
+        self.offer_set_aside(log);
     }
 
     fn receive(&mut self, from: ReplicaId, message: Message, log: &impl ReadLog) {
@@ -223,6 +234,8 @@ impl Replica {
             Message::Join(join) => self.receive_join(from, join, log),
             Message::Leaving => self.receive_leaving(from, log),
             Message::LeadershipMoved => self.read_register(),
+            Message::Offer(offer) => self.receive_offer(from, offer, log),
+            Message::Rescued { places } => self.forget(places, log),
         }
     }
 
@@ -239,6 +252,7 @@ impl Replica {
             }
             Role::Stranded(_) => {}
         }
+        self.offer_set_aside(log);
     }
 
     /// A newer view decides whom this replica follows, or that it leads.

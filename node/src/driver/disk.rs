@@ -128,6 +128,7 @@ fn merge(
                 change.incarnation = write.incarnation.or(change.incarnation);
                 change.truncate_after = write.truncate_after.or(change.truncate_after);
                 change.append.extend(write.append);
+                change.forget.extend(write.forget);
             }
         }
         next = writes.try_recv().ok();

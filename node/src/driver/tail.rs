@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use percolate_core::identity::Index;
-use percolate_core::log::{Head, ReadLog, SharedEntry};
+use percolate_core::log::{Head, Piece, ReadLog, SharedEntry};
 use percolate_core::replica::Persist;
 
 use crate::store::{Store, StoreError};
@@ -159,5 +159,10 @@ impl ReadLog for Tail {
             .take_while(fits)
             .cloned()
             .collect()
+    }
+
+    fn set_aside(&self, max_bytes: usize) -> Piece {
+        self.checked(self.store.set_aside(max_bytes))
+            .unwrap_or_default()
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::handover::Handover;
 use super::message::{Appended, Join, Mismatch};
 use super::progress::{Progress, Sender};
+use super::rescue::Rescue;
 use super::{Effect, Follower, Message, Millis, Refusal, Replica, RequestId, Role};
 use crate::identity::{Epoch, Index, ReplicaId};
 use crate::log::{Entry, Head, ReadLog};
@@ -36,6 +37,7 @@ pub(super) struct Leader {
     round: u64,
     confirmations: Vec<Confirmation>,
     pub(super) handover: Option<Handover>,
+    pub(super) rescue: Rescue,
 }
 
 impl Leader {
@@ -68,6 +70,7 @@ impl Leader {
             round: 0,
             confirmations: Vec::new(),
             handover: None,
+            rescue: Rescue::default(),
         }
     }
 
@@ -115,8 +118,15 @@ impl Replica {
 
     /// Put a proposal into the log. Sent to followers by the next [`Replica::flush`].
     pub(super) fn append(&mut self, id: RequestId, payload: Vec<u8>) {
+        if let Some(index) = self.append_entry(payload) {
+            self.effects.push(Effect::Proposed { id, index });
+        }
+    }
+
+    /// Put a payload into the log; its place. `None` if this replica does not lead.
+    pub(super) fn append_entry(&mut self, payload: Vec<u8>) -> Option<Index> {
         let Role::Leader(leader) = &mut self.role else {
-            return;
+            return None;
         };
         let entry = Entry::after(leader.last, leader.epoch, payload);
         leader.last = entry.head;
@@ -125,10 +135,10 @@ impl Replica {
             .writes
             .issue(None, self.promised, None, vec![entry.into()], index);
         self.effects.push(Effect::Persist(write));
-        self.effects.push(Effect::Proposed { id, index });
+        Some(index)
     }
 
-    fn may_propose(&self) -> Result<(), Refusal> {
+    pub(super) fn may_propose(&self) -> Result<(), Refusal> {
         let Role::Leader(leader) = &self.role else {
             return Err(Refusal::NotLeader);
         };

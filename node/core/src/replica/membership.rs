@@ -158,6 +158,11 @@ impl Replica {
             }
         }
         answer_requests(&mut wanted, &view.requests, view.min_in_sync, me);
+        if let Some(failover) = &mut wanted.last_failover
+            && failover.epoch == leader.epoch
+        {
+            failover.rescued = leader.rescue.reported();
+        }
         wanted
             .replicas
             .sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));

@@ -47,6 +47,7 @@ impl Replica {
                 epoch: 1,
                 reason: FailoverReason::Bootstrapped,
                 silent_ms: 0,
+                rescued: 0,
             }),
         });
     }
@@ -79,6 +80,7 @@ impl Replica {
             epoch: next.epoch,
             reason,
             silent_ms,
+            rescued: 0,
         });
         self.change_register(next);
     }
