@@ -214,7 +214,13 @@ impl Store {
             }
             oplog::cut_after(&self.db, batch, after);
         }
-        rescue::forget(&self.db, batch, &change.forget);
+        if !change.forget.is_empty() {
+            tracing::info!(
+                entries = change.forget.len(),
+                "the leader has what was kept aside: it is forgotten here"
+            );
+            rescue::forget(&self.db, batch, &change.forget);
+        }
         next.last = oplog::append(&self.db, batch, next.last, &change.append)?;
         if let Some(index) = change.trim.filter(|index| *index > next.base.index) {
             // What is applied now stays so: this batch comes after it in the write-ahead log.

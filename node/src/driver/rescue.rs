@@ -38,6 +38,14 @@ impl Rescuing {
                 decided.push((entry.head.index, matches!(outcome, Outcome::Applied(_))));
             }
         }
+        if !decided.is_empty() {
+            let merged = decided.iter().filter(|(_, merged)| *merged).count();
+            tracing::info!(
+                decided = decided.len(),
+                merged,
+                "transactions that a former leader did not acknowledge are decided"
+            );
+        }
         decided
     }
 

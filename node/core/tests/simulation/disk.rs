@@ -55,8 +55,8 @@ pub(crate) struct Disk {
     pub(crate) loses_cuts: bool,
 }
 
-/// Entries in one piece: few, so that what is cut does not fit into one.
-const PIECE: usize = 3;
+/// Entries in one piece: fewer than are cut now and then, so that it takes several.
+const PIECE: usize = 16;
 
 impl Disk {
     pub(crate) fn write(&mut self, write: Persist) {

@@ -37,6 +37,16 @@ impl Breakage {
         Self::PlacesForgotten,
         Self::KeyKeptOfOvertaken,
     ];
+
+    /// What the violation says to which it leads.
+    pub(crate) fn symptom(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::CutsLost | Self::ToldBeforeCommitted => "which is lost",
+            Self::PlacesForgotten => "takes effect twice",
+            Self::KeyKeptOfOvertaken => "is not linearizable",
+        }
+    }
 }
 
 /// A payload and where it first stood.

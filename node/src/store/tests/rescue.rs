@@ -89,8 +89,11 @@ fn replaced(leader: &mut Fixture) -> TempDir {
         .map(|n| leader.entry(None, vec![put_resource(&format!("{n}"), b"replaced")]))
         .collect();
     leader.last = parting;
-    let other = leader.entry(None, vec![put_resource("other", b"content")]);
-    append(&leader.store, &[Arc::clone(&common), other]);
+    append(&leader.store, &[Arc::clone(&common)]);
+    for n in 0..3 {
+        let other = leader.entry(None, vec![put_resource(&format!("other-{n}"), b"content")]);
+        append(&leader.store, &[other]);
+    }
     let entries = leader.store.read(1, MIB).unwrap();
     leader.store.apply(&entries).unwrap();
 
@@ -108,8 +111,8 @@ fn replaced(leader: &mut Fixture) -> TempDir {
     // What the leader itself keeps aside is none of the other's business.
     let unacknowledged = leader.entry(None, vec![put_resource("cut", b"content")]);
     append(&leader.store, &[unacknowledged]);
-    leader.store.persist(&cutting(2, Vec::new())).unwrap();
-    assert_eq!(kept(&leader.store), [at(1, 3)]);
+    leader.store.persist(&cutting(4, Vec::new())).unwrap();
+    assert_eq!(kept(&leader.store), [at(1, 5)]);
     std::fs::create_dir_all(store.incoming().parent().unwrap()).unwrap();
     leader.store.checkpoint(&store.incoming()).unwrap();
     store.mark_incoming_complete().unwrap();
