@@ -188,6 +188,16 @@ pub struct Failover {
     /// The new leader's last log index when it was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted_index: Option<i64>,
+    /// Transactions that leaders before it had not acknowledged, and that were merged since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub rescued: i64,
+}
+
+// serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// Why a leader changed.

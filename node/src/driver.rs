@@ -11,6 +11,7 @@
 mod answers;
 mod disk;
 mod reach;
+mod rescue;
 mod retention;
 mod status;
 mod tail;
@@ -32,6 +33,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::answers::Answers;
 use self::disk::{Disk, Done};
+use self::rescue::Rescuing;
 use self::retention::Retention;
 use self::status::StatusPublisher;
 use self::tail::Tail;
@@ -116,6 +118,7 @@ pub struct Driver {
     transport: Transport,
     network: Network,
     retention: Retention,
+    rescuing: Rescuing,
     outgoing: Arc<Outgoing>,
     /// Whose snapshot is being copied.
     copying: Option<(ReplicaId, AbortOnDrop)>,
@@ -173,7 +176,8 @@ impl Driver {
     ) -> Result<(Self, Ends), DriverError> {
         let durable = store.durable();
         let started = Instant::now();
-        let replica = machine(&durable, &options);
+        let set_aside = store.set_aside(0).map_err(DriverError::Disk)?;
+        let replica = machine(&durable, !set_aside.entries.is_empty(), &options);
         let (send_write, writes) = mpsc::channel(COMMANDS);
         let (send_command, commands) = mpsc::channel(COMMANDS);
         let (send_input, inputs) = mpsc::channel(INPUTS);
@@ -198,6 +202,7 @@ impl Driver {
                 durable.base.index,
                 durable.last.index,
             ),
+            rescuing: Rescuing::default(),
             outgoing: Arc::clone(&outgoing),
             copying: None,
             copied: Arc::default(),
@@ -316,11 +321,15 @@ impl Driver {
                 if let Some(last) = entries.last() {
                     self.applied = last.head.index;
                 }
+                let decided = self.rescuing.applied(&entries, &outcomes, &self.metrics);
                 let incarnation = self.store.durable().incarnation;
                 self.answers
                     .applied(incarnation, &entries, outcomes, &self.metrics);
                 self.tail.forget(self.applied, self.replica.durable());
                 self.trim();
+                for (index, merged) in decided {
+                    self.step(Input::Decided { index, merged });
+                }
             }
             Done::Failed(error) => return Err(DriverError::Disk(error)),
         }
@@ -415,12 +424,16 @@ impl Driver {
                 }
                 Effect::Commit(index) => self.commit = index,
                 Effect::Proposed { id, index } => self.answers.proposed(id, index),
+                Effect::Rescue(entries) => self.rescue(&entries),
                 Effect::Refused { id, refusal } => {
                     self.answers.refused(id, refusal, self.status.leader_url());
                 }
                 Effect::Confirmed { id, index } => self.answers.confirmed(id, index),
                 Effect::HandedOver { id, done } => self.answers.handed_over(id, done),
-                Effect::SteppedDown => self.answers.stepped_down(self.commit),
+                Effect::SteppedDown => {
+                    self.rescuing.give_up();
+                    self.answers.stepped_down(self.commit);
+                }
             }
         }
     }
@@ -496,7 +509,7 @@ impl Driver {
 }
 
 /// The machine as the disk left it.
-fn machine(durable: &Durable, options: &Options) -> Replica {
+fn machine(durable: &Durable, set_aside: bool, options: &Options) -> Replica {
     let config = replica::Config {
         replica: durable.replica_id,
         pod: options.pod.clone(),
@@ -509,6 +522,7 @@ fn machine(durable: &Durable, options: &Options) -> Replica {
         promised_epoch: durable.promised_epoch,
         last: durable.last.index,
         applied: durable.applied.index,
+        set_aside,
     };
     Replica::new(config, restored, 0)
 }

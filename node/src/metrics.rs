@@ -18,6 +18,7 @@
 //! | `queued_commands` | gauge | | requests waiting for the driver |
 //! | `open_watches` | gauge | | streams of changes that clients follow |
 //! | `writes_total` | counter | `outcome` | `applied`, `refused` (by its content), `unavailable`, `unknown` |
+//! | `rescued_total` | counter | `outcome` | transactions of former leaders decided while this one led: `merged`, `overtaken` (something newer stands), `known` (took effect before), `refused` (by its content) |
 //! | `request_duration_seconds` | histogram | `method`, `route`, `status` | HTTP requests; `status` is `2xx` … `5xx` |
 //! | `log_sync_duration_seconds` | histogram | | one append to the log with its sync |
 //! | `apply_duration_seconds` | histogram | | making one batch of entries visible |
@@ -72,6 +73,30 @@ impl WriteOutcome {
     }
 }
 
+/// What became of a transaction that a former leader had not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RescueOutcome {
+    /// It took effect.
+    Merged,
+    /// Something newer stands where it would have written.
+    Overtaken,
+    /// It took effect before, here or as its client's retry.
+    Known,
+    /// It cannot be done to what is there.
+    Refused,
+}
+
+impl RescueOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Overtaken => "overtaken",
+            Self::Known => "known",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
     outcome: &'static str,
@@ -102,6 +127,7 @@ pub struct Metrics {
     log_base_index: Level,
     open_watches: Level,
     writes: Family<WriteLabels, Counter>,
+    rescued: Family<WriteLabels, Counter>,
     requests: Requests,
     log_syncs: Histogram,
     applies: Histogram,
@@ -141,6 +167,7 @@ impl Metrics {
             log_base_index: Level::default(),
             open_watches: Level::default(),
             writes: Family::default(),
+            rescued: Family::default(),
             requests: Family::new_with_constructor(request_seconds),
             log_syncs: disk_seconds(),
             applies: disk_seconds(),
@@ -168,6 +195,11 @@ impl Metrics {
             self.open_watches.clone(),
         );
         registry.register("writes", "Writes by how they ended", self.writes.clone());
+        registry.register(
+            "rescued",
+            "Transactions of former leaders by what became of them",
+            self.rescued.clone(),
+        );
         registry.register_with_unit(
             "request_duration",
             "HTTP requests",
@@ -198,6 +230,12 @@ impl Metrics {
     pub fn count_write(&self, outcome: WriteOutcome) {
         let outcome = outcome.label();
         self.writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+
+    /// A transaction of a former leader was decided.
+    pub fn count_rescued(&self, outcome: RescueOutcome) {
+        let outcome = outcome.label();
+        self.rescued.get_or_create(&WriteLabels { outcome }).inc();
     }
 
     /// An HTTP request was answered. `route` is the pattern that matched (`/api/v1/entities/{id}`).
@@ -402,6 +440,7 @@ mod tests {
     fn everything_in_the_table_is_shown() {
         let metrics = Metrics::new();
         metrics.count_write(WriteOutcome::Applied);
+        metrics.count_rescued(RescueOutcome::Merged);
         metrics.observe_request(
             "PUT",
             "/api/v1/entities/{id}",
@@ -433,6 +472,7 @@ mod tests {
             "percolate_node_queued_commands 7",
             "percolate_node_open_watches 4",
             "percolate_node_writes_total{outcome=\"applied\"} 1",
+            "percolate_node_rescued_total{outcome=\"merged\"} 1",
             "percolate_node_request_duration_seconds_count{method=\"PUT\",route=\"/api/v1/entities/{id}\",status=\"2xx\"} 1",
             "percolate_node_log_sync_duration_seconds_count 1",
             "percolate_node_apply_duration_seconds_count 1",

@@ -7,6 +7,7 @@
 //! server -> get, list                                <- items
 //! server -> feed                                     <- changes, items
 //! driver -> head, read                               <- oplog
+//! driver -> set_aside                                <- rescue (what was cut from the oplog)
 //! ```
 //! An entry is in the oplog before it is applied, and applied in the same atomic write that says
 //! so: after a crash the applied state is that of some earlier index, and applying the rest of the
@@ -19,6 +20,7 @@ mod applying;
 mod changes;
 mod codec;
 mod engine;
+mod epochs;
 mod error;
 mod feed;
 mod idempotency;
@@ -30,6 +32,7 @@ mod opening;
 mod oplog;
 mod pending;
 mod replacing;
+mod rescue;
 mod state_hash;
 
 use std::io;
@@ -38,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
-use percolate_core::log::{Head, SharedEntry};
+use percolate_core::log::{Head, Piece, Place, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
 use percolate_core::operation::Outcome;
 use rocksdb::checkpoint::Checkpoint;
@@ -75,12 +78,14 @@ pub struct LogChange {
     pub promise: Option<Epoch>,
     /// The history the log belongs to from here on.
     pub incarnation: Option<Incarnation>,
-    /// Remove the entries after this index, before appending.
+    /// Remove the entries after this index, before appending, and keep them aside.
     pub truncate_after: Option<Index>,
     /// Entries to append, in order, each following the one before.
     pub append: Vec<SharedEntry>,
     /// Remove the entries up to this index, all of them applied.
     pub trim: Option<Index>,
+    /// Of the entries that were kept aside, forget these.
+    pub forget: Vec<Place>,
 }
 
 /// An open store. Shared between threads; `persist` belongs to one of them, `apply` to one.
@@ -125,29 +130,51 @@ impl Store {
     /// pages and report success the next time, so nothing in this process can tell what is on the
     /// disk. Every later write is refused ([`StoreError::Stopped`]); the next start reads what is there.
     pub fn persist(&self, change: &LogChange) -> Result<(), StoreError> {
-        let next = self.stopping_on_error(|| {
-            let mut batch = WriteBatch::default();
-            let next = self.stage(change, &mut batch)?;
-            self.db
-                .write(batch)
-                .map_err(StoreError::engine("append to the oplog"))?;
-            // A synced write would keep all others out until the disk is done, and with them the
-            // entries that are being applied.
-            self.db
-                .flush_wal(true)
-                .map_err(StoreError::engine("sync the oplog"))?;
-            Ok(next)
+        let base = self.stopping_on_error(|| {
+            for step in self.first_cuts(change)? {
+                self.commit(&step)?;
+            }
+            self.commit(change)
         })?;
+        match change.trim {
+            Some(_) => oplog::drop_trimmed_files(&self.db, base),
+            None => Ok(()),
+        }
+    }
+
+    /// A long end of the log is cut in steps, as all of it is copied aside.
+    fn first_cuts(&self, change: &LogChange) -> Result<Vec<LogChange>, StoreError> {
+        let Some(after) = change.truncate_after else {
+            return Ok(Vec::new());
+        };
+        let steps = rescue::steps(&self.db, after, rescue::STEP_BYTES)?;
+        let steps = steps.into_iter().map(|after| LogChange {
+            promise: change.promise,
+            incarnation: change.incarnation,
+            truncate_after: Some(after),
+            ..LogChange::default()
+        });
+        Ok(steps.collect())
+    }
+
+    /// One batch, one sync; what the log begins after then.
+    fn commit(&self, change: &LogChange) -> Result<Index, StoreError> {
+        let mut batch = WriteBatch::default();
+        let next = self.stage(change, &mut batch)?;
+        self.db
+            .write(batch)
+            .map_err(StoreError::engine("append to the oplog"))?;
+        // A synced write would keep all others out until the disk is done, and with them the
+        // entries that are being applied.
+        self.db
+            .flush_wal(true)
+            .map_err(StoreError::engine("sync the oplog"))?;
         let mut durable = self.lock_durable();
         *durable = Durable {
             applied: durable.applied,
             ..next
         };
-        drop(durable);
-        match change.trim {
-            Some(_) => oplog::drop_trimmed_files(&self.db, next.base.index),
-            None => Ok(()),
-        }
+        Ok(next.base.index)
     }
 
     /// Put `change` into `batch`; returns what will be durable then.
@@ -180,7 +207,22 @@ impl Store {
             }
             next.last = oplog::head(&self.db, next.base, after)?
                 .ok_or(StoreError::Gap { missing: after })?;
+            let kept = rescue::set_aside(&self.db, batch, after)?;
+            if kept > 0 {
+                tracing::info!(
+                    after,
+                    kept,
+                    "the log ends otherwise at the leader: what was never acknowledged is kept aside"
+                );
+            }
             oplog::cut_after(&self.db, batch, after);
+        }
+        if !change.forget.is_empty() {
+            tracing::info!(
+                entries = change.forget.len(),
+                "the leader has what was kept aside: it is forgotten here"
+            );
+            rescue::forget(&self.db, batch, &change.forget);
         }
         next.last = oplog::append(&self.db, batch, next.last, &change.append)?;
         if let Some(index) = change.trim.filter(|index| *index > next.base.index) {
@@ -243,6 +285,12 @@ impl Store {
     /// payloads exceed `max_bytes`. A gap or an unreadable entry is an error, never skipped.
     pub fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<SharedEntry>, StoreError> {
         oplog::read(&self.db, from, max_bytes)
+    }
+
+    /// The first of the entries that were cut and are kept aside, in the order of their places, at
+    /// least one if there is one, stopping before their payloads exceed `max_bytes`.
+    pub fn set_aside(&self, max_bytes: usize) -> Result<Piece, StoreError> {
+        rescue::first(&self.db, max_bytes)
     }
 
     /// Make committed `entries` visible, which continue after [`Store::applied`]; returns what each

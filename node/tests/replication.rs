@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use group::{Group, key, put};
+use percolate_core::operation::IdempotencyKey;
 use percolate_core::register::ReplicaState;
 use percolate_node::tenant::{Consistency, Role, Unavailable};
 
@@ -307,6 +308,82 @@ async fn a_follower_proves_how_old_what_it_shows_is() {
         assert!(found.is_some(), "{id} was acknowledged before");
         let bound = follower.prove_younger(Duration::from_mins(1)).await;
         assert!(bound.is_ok(), "{bound:?}");
+    }
+    group.stop().await;
+}
+
+/// Lets the leader take writes that it can never acknowledge, for both of its followers are gone and
+/// two have to be in sync; then it is gone too. Returns who it was, and the keys of the writes.
+async fn strand_writes(group: &mut Group) -> (usize, [String; 2]) {
+    for attempt in 0.. {
+        let leader = group.leader().await;
+        let handle = group.handle(leader);
+        let before = handle.store.durable().last.index;
+        for follower in (0..3).filter(|ordinal| *ordinal != leader) {
+            group.kill(follower).await;
+        }
+        let ids = ["retried", "forgotten"].map(|id| format!("{id}-{attempt}"));
+        for id in &ids {
+            let (handle, operations) = (handle.clone(), vec![put(id)]);
+            let key = IdempotencyKey::new(format!("key-{id}")).expect("a valid key");
+            tokio::spawn(async move { handle.write(operations, Some(key)).await });
+        }
+        // A third without a key.
+        let (keyless, operations) = (handle.clone(), vec![put(&format!("keyless-{attempt}"))]);
+        tokio::spawn(async move { keyless.write(operations, None).await });
+        let mut taken = 0;
+        for _ in 0..250 {
+            taken = handle.store.durable().last.index - before;
+            if taken >= 3 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if taken == 3 {
+            group.kill(leader).await;
+            return (leader, ids);
+        }
+        // It noticed too early that it is alone, on a busy machine: all of it once more.
+        for follower in (0..3).filter(|ordinal| *ordinal != leader) {
+            group.revive(follower).await;
+        }
+        group.wait_in_sync(3).await;
+    }
+    unreachable!("it is tried for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_leader_could_not_acknowledge_is_there_once_when_it_comes_back() {
+    let mut group = Group::start(3, 2).await;
+    group.wait_in_sync(3).await;
+    group.write("before").await;
+    let (lost, [retried, forgotten]) = strand_writes(&mut group).await;
+    for ordinal in (0..3).filter(|ordinal| *ordinal != lost) {
+        group.revive(ordinal).await;
+    }
+    // The client tries again, at whoever leads now; its other writes it forgets.
+    group.write(&retried).await;
+    let leader = group.handle(group.leader().await);
+    let there = |id: &str| leader.store.get(&key(id)).expect("readable").is_some();
+    assert!(there(&retried) && !there(&forgotten));
+    assert_eq!(group.rescued(), 0);
+    group.revive(lost).await;
+    group.wait_in_sync(3).await;
+    group::until(PATIENCE, "two are rescued, as one was retried", || {
+        std::future::ready((group.rescued() == 2).then_some(()))
+    })
+    .await;
+    assert!(there(&retried) && there(&forgotten));
+    group.write("after").await;
+    group.wait_equal_states().await;
+    for ordinal in 0..3 {
+        let store = group.handle(ordinal).store;
+        assert!(store.get(&key(&forgotten)).expect("readable").is_some());
+        let kept = store.set_aside(usize::MAX).expect("readable").entries;
+        assert!(
+            kept.is_empty(),
+            "nothing is left to be rescued at {ordinal}"
+        );
     }
     group.stop().await;
 }

@@ -11,16 +11,20 @@
 //!
 //! Every operation of a transaction writes under the same dot. Operations on the same item build on
 //! each other's result, and only the last state is merged, so no two states share a dot.
+//!
+//! A rescued transaction is late: it writes under the time at which it was first accepted, and only
+//! if nothing newer stands in its way ([`late`]).
 
 mod draft;
 mod edge;
 mod entity;
+mod late;
 mod moment;
 mod resource;
 
 use draft::Draft;
 
-use crate::model::{Item, ItemKey, Kind, KindMismatch};
+use crate::model::{Item, ItemKey, Kind, KindMismatch, Stamp};
 use crate::operation::{
     Action, Operation, Outcome, Precondition, Refusal, RefusalCode, Transaction, Written,
 };
@@ -51,27 +55,34 @@ pub fn apply<R: ReadItems>(
     dot: Dot,
     items: &R,
 ) -> Result<Applied, R::Error> {
-    let mut draft = Draft::new(items, transaction.hlc(), dot);
+    let origin = transaction.origin();
+    let hlc = origin.map_or(transaction.hlc(), |origin| origin.hlc);
+    let mut draft = Draft::new(items, Stamp { hlc, dot }, origin.is_some());
     let mut results = Vec::with_capacity(transaction.operations().len());
     for (n, operation) in (0..).zip(transaction.into_operations()) {
         match perform(&mut draft, operation)? {
             Ok(written) => results.push(written),
-            Err((code, current)) => {
-                return Ok(Applied {
-                    writes: Vec::new(),
-                    outcome: Outcome::Refused(Refusal {
-                        operation: n,
-                        code,
-                        current,
-                    }),
-                });
-            }
+            Err((code, current)) => return Ok(refused(n, code, current)),
         }
+    }
+    if let Some(current) = draft.overtaken_by() {
+        return Ok(refused(0, RefusalCode::Overtaken, Some(current)));
     }
     Ok(Applied {
         writes: draft.into_writes()?,
         outcome: Outcome::Applied(results),
     })
+}
+
+fn refused(operation: u32, code: RefusalCode, current: Option<VectorClock>) -> Applied {
+    Applied {
+        writes: Vec::new(),
+        outcome: Outcome::Refused(Refusal {
+            operation,
+            code,
+            current,
+        }),
+    }
 }
 
 /// What one operation did, or why it did nothing and which version it met.
@@ -85,6 +96,9 @@ fn perform<R: ReadItems>(
     let current = item.live().map(|live| live.version().clone());
     if let Err(code) = permit(&operation, item.current()) {
         return Ok(Err((code, current)));
+    }
+    if matches!(operation.precondition, Some(Precondition::Version(_))) {
+        item.is_known_to_its_writer();
     }
     let written = match operation.action {
         Action::PutResource(put) => {

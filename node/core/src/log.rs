@@ -28,6 +28,26 @@ pub struct Head {
     pub chain: Chain,
 }
 
+/// Names one entry for good, in whichever log it stands: an epoch has one leader, which puts one
+/// entry at each index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The epoch in which the entry was made.
+    pub epoch: Epoch,
+    /// Where it was put then.
+    pub index: Index,
+}
+
+impl Head {
+    /// The name of the last entry itself.
+    pub fn place(self) -> Place {
+        Place {
+            epoch: self.epoch,
+            index: self.index,
+        }
+    }
+}
+
 /// One place in the oplog. Immutable once made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -95,6 +115,20 @@ pub trait ReadLog {
     /// Entries from `from` on, in order, at least one if there is one, stopping before their
     /// payloads exceed `max_bytes`. None if the entry at `from` was trimmed.
     fn read(&self, from: Index, max_bytes: usize) -> Vec<SharedEntry>;
+
+    /// The first of the entries that were cut from this log and are kept until a leader has them,
+    /// in the order of their places, at least one if there is one. Unlike all else here only what
+    /// is on disk.
+    fn set_aside(&self, max_bytes: usize) -> Piece;
+}
+
+/// Some of the entries that were cut from a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// In the order of their places.
+    pub entries: Vec<SharedEntry>,
+    /// Whether no more are kept.
+    pub is_last: bool,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub use idempotency::{
 pub use outcome::{Effect, Outcome, Refusal, RefusalCode, Written};
 
 use crate::clock::Hlc;
+use crate::log::Place;
 use crate::model::limits::MAX_OPERATIONS;
 use crate::model::{ItemId, ItemKey, Json, Name};
 use crate::version::VectorClock;
@@ -26,8 +27,19 @@ use crate::version::VectorClock;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transaction {
     hlc: Hlc,
+    origin: Option<Origin>,
     idempotency_key: Option<IdempotencyKey>,
     operations: Vec<Operation>,
+}
+
+/// Where a rescued transaction comes from: the log of a leader that was replaced before it could
+/// acknowledge it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its first place, by which it is recognised however often it is offered.
+    pub place: Place,
+    /// When it was accepted there: newer writes stand.
+    pub hlc: Hlc,
 }
 
 /// Why operations do not make a transaction.
@@ -176,15 +188,36 @@ impl Transaction {
             }
             _ => Ok(Self {
                 hlc,
+                origin: None,
                 idempotency_key,
                 operations,
             }),
         }
     }
 
-    /// When the leader accepted it.
+    /// The same as the present leader accepts it at `now`, cut from another's log at `place`. What
+    /// was rescued before keeps its first place and time.
+    #[must_use]
+    pub fn rescued(self, place: Place, now: Hlc) -> Self {
+        let first = Origin {
+            place,
+            hlc: self.hlc,
+        };
+        Self {
+            hlc: now,
+            origin: self.origin.or(Some(first)),
+            ..self
+        }
+    }
+
+    /// When the leader in whose log it stands accepted it: never falls along a log.
     pub fn hlc(&self) -> Hlc {
         self.hlc
+    }
+
+    /// Where it comes from, if it was rescued.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// The client's name for it, by which a retry is recognised.

@@ -105,6 +105,8 @@ pub struct Failover {
     pub reason: FailoverReason,
     /// How long the new leader had not heard from the old one when it decided, in milliseconds.
     pub silent_ms: u64,
+    /// Transactions that former leaders had not acknowledged and that were merged since.
+    pub rescued: u64,
 }
 
 /// Why the leader changed.

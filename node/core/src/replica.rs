@@ -19,6 +19,8 @@ mod leader;
 mod membership;
 pub mod message;
 mod progress;
+mod rescue;
+mod set_aside;
 mod standing;
 mod takeover;
 mod writes;
@@ -33,6 +35,7 @@ use crate::log::ReadLog;
 use crate::register::{FailoverReason, Register, Version, View};
 use follower::{Follower, Leaving};
 use leader::Leader;
+use set_aside::SetAside;
 use writes::Writes;
 
 /// Milliseconds of a monotonic clock with an arbitrary origin.
@@ -99,6 +102,8 @@ pub struct Restored {
     pub last: Index,
     /// Last index applied to the visible store: committed for certain.
     pub applied: Index,
+    /// Whether entries that were cut from the log are kept aside.
+    pub set_aside: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +145,8 @@ pub struct Replica {
     role: Role,
     /// A follower's wish to stop without being missed.
     leaving: Option<Leaving>,
+    /// Entries cut from this log that a leader has yet to take.
+    set_aside: Option<SetAside>,
     writes: Writes,
     commit: Index,
     entropy: u64,
@@ -165,6 +172,7 @@ impl Replica {
             unsettled: None,
             role: Role::Follower(Follower::new(now)),
             leaving: None,
+            set_aside: restored.set_aside.then(|| SetAside::new(0, now)),
             writes: Writes::new(restored.promised_epoch, restored.last),
             commit: restored.applied,
             entropy,
@@ -189,6 +197,8 @@ impl Replica {
             Input::SnapshotFetched => self.install_snapshot(),
             Input::SnapshotRead { by, percent } => self.snapshot_read(by, percent, log),
             Input::Propose { id, payload } => self.propose(id, payload),
+            Input::Rescue(proposals) => self.propose_rescued(proposals),
+            Input::Decided { index, merged } => self.decided(index, merged, log),
             Input::Confirm(id) => self.confirm(id, log),
             Input::HandOver(id) => self.hand_over(id, log),
         }
@@ -211,6 +221,7 @@ impl Replica {
             Role::Follower(_) => self.tick_follower(log),
             Role::Stranded(_) => {}
         }
+        self.offer_set_aside(log);
     }
 
     fn receive(&mut self, from: ReplicaId, message: Message, log: &impl ReadLog) {
@@ -229,6 +240,8 @@ impl Replica {
             Message::Join(join) => self.receive_join(from, join, log),
             Message::Leaving => self.receive_leaving(from, log),
             Message::LeadershipMoved => self.read_register(),
+            Message::Offer(offer) => self.receive_offer(from, offer, log),
+            Message::Rescued { places } => self.forget(places, log),
         }
     }
 
@@ -245,6 +258,7 @@ impl Replica {
             }
             Role::Stranded(_) => {}
         }
+        self.offer_set_aside(log);
     }
 
     /// A newer view decides whom this replica follows, or that it leads.

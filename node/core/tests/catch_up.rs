@@ -166,6 +166,7 @@ fn node(replica: ReplicaId, log: Vec<SharedEntry>, now: u64) -> Node {
         promised_epoch: 1,
         truncate_after: None,
         append: log,
+        forget: Vec::new(),
     });
     disk.sync(1);
     started(replica, disk, now)

@@ -49,6 +49,7 @@ impl Machine {
             promised_epoch: 1,
             truncate_after: None,
             append: Vec::new(),
+            forget: Vec::new(),
         });
         disk.sync(1);
         let config = Config {

@@ -15,7 +15,7 @@ mod world;
 use std::time::Duration;
 
 use percolate_core::replica::Timing;
-use world::{Scenario, World};
+use world::{Breakage, Scenario, World};
 
 /// Schedules of each of four scenarios, 10,000 in all; `PERCOLATE_SEEDS` asks for another number.
 const SEEDS: u64 = 2_500;
@@ -27,6 +27,7 @@ fn check(scenario: Scenario) -> String {
         .and_then(|count| count.parse().ok());
     let seeds = 0..asked.unwrap_or(SEEDS);
     let (mut acknowledged, mut snapshots, mut fresh) = (0, 0, 0);
+    let (mut merged, mut rescued) = (0, 0);
     let mut operations = [0; 4];
     for seed in seeds {
         let world = World::run(scenario, seed);
@@ -39,6 +40,8 @@ fn check(scenario: Scenario) -> String {
         acknowledged += world.acknowledged();
         snapshots += world.snapshots();
         fresh += world.fresh_reads();
+        merged += world.merged();
+        rescued += world.rescued();
         for (sum, count) in operations.iter_mut().zip(world.client_operations()) {
             *sum += count;
         }
@@ -52,13 +55,17 @@ fn check(scenario: Scenario) -> String {
         fresh > 0,
         "{scenario:?}: no replica ever knew how old what it shows is"
     );
+    assert!(
+        merged > 0 && rescued > 0,
+        "{scenario:?}: of leaders that were replaced nothing was ever rescued, or nobody told"
+    );
     let [writes, confirmed, sessions, unknown] = operations;
     assert!(
         operations.iter().all(|count| *count > 0),
         "{scenario:?}: a kind of operation never happened"
     );
     format!(
-        "{scenario:?}: {writes} writes of clients, {unknown} of unknown outcome, {confirmed} reads confirmed, {sessions} of sessions"
+        "{scenario:?}: {writes} writes of clients, {unknown} of unknown outcome, {confirmed} reads confirmed, {sessions} of sessions; {rescued} rescued for the last failovers"
     )
 }
 
@@ -151,6 +158,28 @@ fn a_slow_disk_is_waited_for_or_left_out_and_nothing_is_lost() {
 fn a_leader_that_stops_while_writes_stall_is_told_in_time() {
     let stalled = survey(Scenario::StopInStall).filter(|world| world.stall().0 > 1_000);
     assert!(stalled.count() > 0, "no write ever stalled");
+}
+
+/// Seeds in which each broken rule of rescuing must show; it shows within the first few.
+const SEEDS_OF_A_BREAKAGE: u64 = 2_000;
+
+#[test]
+fn each_broken_rule_of_rescuing_is_noticed() {
+    for breakage in Breakage::ALL {
+        let noticed = (0..SEEDS_OF_A_BREAKAGE).find_map(|seed| {
+            let scenarios = [Scenario::ThreeReplicas, Scenario::MinimumOfTwo];
+            scenarios.into_iter().find_map(|scenario| {
+                let violation = World::run_broken(scenario, seed, breakage)
+                    .verdict()
+                    .err()?;
+                let shows = violation.contains(breakage.symptom());
+                shows.then_some((scenario, seed, violation))
+            })
+        });
+        let (scenario, seed, violation) =
+            noticed.unwrap_or_else(|| panic!("{breakage:?} goes unnoticed"));
+        println!("{breakage:?}: {scenario:?} seed {seed}: {violation}");
+    }
 }
 
 /// Schedules that once broke a rule, and what was wrong. A seed belongs to the code it ran on: one

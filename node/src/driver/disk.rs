@@ -173,6 +173,7 @@ fn merge(waiting: &mut VecDeque<LogWork>) -> (LogChange, Option<Ticket>) {
                 change.incarnation = write.incarnation.or(change.incarnation);
                 change.truncate_after = write.truncate_after.or(change.truncate_after);
                 change.append.extend(write.append);
+                change.forget.extend(write.forget);
             }
         }
     }

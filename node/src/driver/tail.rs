@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use percolate_core::identity::Index;
-use percolate_core::log::{Head, ReadLog, SharedEntry};
+use percolate_core::log::{Head, Piece, ReadLog, SharedEntry};
 use percolate_core::replica::Persist;
 
 use crate::store::{Store, StoreError};
@@ -166,6 +166,11 @@ impl ReadLog for Tail {
             .cloned()
             .collect()
     }
+
+    fn set_aside(&self, max_bytes: usize) -> Piece {
+        self.checked(self.store.set_aside(max_bytes))
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +209,7 @@ mod tests {
             promised_epoch: 1,
             truncate_after: None,
             append: entries.clone(),
+            forget: Vec::new(),
         };
         tail.extend(&persist);
         tail.forget(0, 0);

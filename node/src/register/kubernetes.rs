@@ -153,7 +153,10 @@ impl KubernetesRegister {
         if let Some(entered) =
             entered.filter(|entered| u64::try_from(entered.epoch) == Ok(failover.epoch))
         {
-            return Some(entered);
+            return Some(Failover {
+                rescued: convert::number(failover.rescued),
+                ..entered
+            });
         }
         let now = Timestamp::now();
         let silence = SignedDuration::from_millis(i64::try_from(failover.silent_ms).unwrap_or(0));

@@ -1,7 +1,8 @@
 //! Committed entries become visible: items, feed, answers and the applied head in one batch.
 //!
 //! ```text
-//! entry -> Transaction -> known idempotency key? -> the first answer again
+//! entry -> Transaction -> rescued, and had its turn before? -> nothing
+//!                      -> known idempotency key? -> the first answer again
 //!                      -> core::apply (reads through the batch) -> items, changes -> answer remembered
 //! ```
 
@@ -23,7 +24,7 @@ use super::error::StoreError;
 use super::keys::{Family, Position};
 use super::meta::{self, Fact};
 use super::pending::Pending;
-use super::{Durable, idempotency, items};
+use super::{Durable, epochs, idempotency, items};
 
 /// What applying some entries comes to.
 pub(super) struct Applied {
@@ -55,6 +56,7 @@ pub(super) fn apply(
                 last: durable.last.index,
             });
         }
+        epochs::note_end(&mut pending, head, entry.head.epoch);
         outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
         head = entry.head;
     }
@@ -78,22 +80,29 @@ fn apply_entry(
     let index = entry.head.index;
     let incarnation = incarnation.ok_or(StoreError::NoIncarnation { index })?;
     let transaction = codec::decode_transaction(index, &entry.payload)?;
+    let is_rescued = match transaction.origin() {
+        Some(origin) if !epochs::take_turn(pending, origin.place, entry.head.epoch)? => {
+            return Ok(refused(RefusalCode::Known));
+        }
+        origin => origin.is_some(),
+    };
     let Some(key) = transaction.idempotency_key().cloned() else {
         return perform(pending, incarnation, index, transaction);
     };
     let fingerprint = codec::fingerprint(transaction.operations());
     if let Some(record) = idempotency::find(pending, &key)? {
         return Ok(match record.replay(&fingerprint) {
+            Replay::Answer(_) if is_rescued => refused(RefusalCode::Known),
             Replay::Answer(outcome) => outcome.clone(),
-            Replay::KeyReused => Outcome::Refused(Refusal {
-                operation: 0,
-                code: RefusalCode::KeyReused,
-                current: None,
-            }),
+            Replay::KeyReused => refused(RefusalCode::KeyReused),
         });
     }
     let hlc = transaction.hlc();
     let outcome = perform(pending, incarnation, index, transaction)?;
+    if is_rescued && matches!(outcome, Outcome::Refused(_)) {
+        // It has no effect, and its client was told nothing: a retry is a write of its own.
+        return Ok(outcome);
+    }
     let record = IdempotencyRecord {
         index,
         hlc,
@@ -102,6 +111,14 @@ fn apply_entry(
     };
     idempotency::remember(pending, &key, &record)?;
     Ok(record.outcome)
+}
+
+fn refused(code: RefusalCode) -> Outcome {
+    Outcome::Refused(Refusal {
+        operation: 0,
+        code,
+        current: None,
+    })
 }
 
 fn perform(

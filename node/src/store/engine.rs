@@ -23,7 +23,7 @@ const WRITE_BUFFER_BYTES: usize = 4 * MIB;
 const ALL_WRITE_BUFFERS_BYTES: usize = 12 * MIB;
 
 /// Steps in which a write buffer takes memory. RocksDB's default (an eighth of the buffer) would
-/// be taken by each of five families at its first key.
+/// be taken by each of six families at its first key.
 const ARENA_BLOCK_BYTES: usize = 64 * KIB;
 
 /// Bounds the time to open after a crash, and flushes families that are seldom written.

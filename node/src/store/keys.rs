@@ -8,6 +8,8 @@
 //! | `changes` | `index:u64 ordinal:u32` ([`super::changes`]) | the item's key, as in `items` | until the item changes again: each item is there once | `Store::apply` |
 //! | `idempotency` | `6b` then the client's key ([`super::idempotency`]) | `format:u8=1 record:*` | bounded by age and count | `Store::apply` |
 //! | `idempotency` | `6f place:u64` | `hlc:u64`, then the client's key | as the record it points to | `Store::apply` |
+//! | `idempotency` | `65 epoch:u64` ([`super::epochs`]) | `index:u64`, how far that epoch's entries have had their turn | for good: one for each leader there was | `Store::apply` |
+//! | `rescue` | `epoch:u64 index:u64` ([`super::rescue`]) | an entry cut from the log, as in `oplog` | until a leader has it | `Store::persist` |
 //! | `meta` | `format` | `u32`, version of all of this | with the disk | `Store::open` |
 //! | `meta` | `replica_id` | `u128` | with the disk | `Store::open` |
 //! | `meta` | `incarnation` | `u128` | until a restore | `Store::persist` |
@@ -22,7 +24,9 @@
 use percolate_core::identity::Index;
 
 /// Version of the table above. A store written by a newer version is refused, never guessed at.
-pub(super) const FORMAT: u32 = 1;
+///
+/// 1 had no `rescue` and no `65` in `idempotency`; it is taken as it is, without any.
+pub(super) const FORMAT: u32 = 2;
 
 /// A column family: its keys are apart from all others', its options are its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,17 +39,20 @@ pub enum Family {
     Changes,
     /// Answers given under an idempotency key.
     Idempotency,
+    /// Cut from the log and not yet taken by a leader.
+    Rescue,
     /// Facts about this replica.
     Meta,
 }
 
 impl Family {
     /// All of them, for opening.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Oplog,
         Self::Items,
         Self::Changes,
         Self::Idempotency,
+        Self::Rescue,
         Self::Meta,
     ];
 
@@ -59,6 +66,7 @@ impl Family {
             Self::Items => "items",
             Self::Changes => "changes",
             Self::Idempotency => "idempotency",
+            Self::Rescue => "rescue",
             Self::Meta => "meta",
         }
     }

@@ -43,6 +43,7 @@ pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), 
                 known: keys::FORMAT,
             });
         }
+        Some(found) if found < keys::FORMAT => upgrade(&db).map_err(damaged)?,
         Some(_) => {}
     }
     let durable = recall(&db).map_err(damaged)?;
@@ -109,6 +110,18 @@ fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
     synced.set_sync(true);
     db.write_opt(batch, &synced)
         .map_err(StoreError::engine("begin a store"))
+}
+
+/// From here on only this version and later ones can read it: an older one would not know what it
+/// leaves out.
+fn upgrade(db: &DB) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    let family = engine::family(db, Family::Meta);
+    batch.put_cf(family, meta::FORMAT, keys::FORMAT.encode());
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    db.write_opt(batch, &synced)
+        .map_err(StoreError::engine("raise the format"))
 }
 
 pub(super) fn recall(db: &DB) -> Result<Durable, StoreError> {

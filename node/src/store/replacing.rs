@@ -6,7 +6,8 @@
 //! ```
 //! The rename to `next` decides: before it the old store counts, after it the new one, and every
 //! start of the process goes on where the last one was interrupted. This replica keeps its identity
-//! and its promise; of the copy only what is applied is taken, for that is committed.
+//! and its promise; of the copy only what is applied is taken, for that is committed. What this one's
+//! log has beyond what it has applied is kept aside, for it may stand nowhere else.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +20,7 @@ use super::error::{OpenError, StoreError};
 use super::keys::{FORMAT, Family};
 use super::meta::{self, Fact};
 use super::pending::read_fact;
-use super::{Durable, engine, opening, oplog};
+use super::{Durable, engine, opening, oplog, rescue};
 
 /// The database's own directory below the data directory: a volume's root cannot be renamed.
 pub(super) const DATABASE: &str = "store";
@@ -93,10 +94,8 @@ pub(super) fn settle(directory: &Path) -> Result<(), OpenError> {
 
 /// Make the copy this replica's. May be repeated.
 pub(super) fn prepare(store: &Path, files: &Path) -> Result<Head, StoreError> {
-    let own = {
-        let db = engine::open(store).map_err(StoreError::engine("open the store"))?;
-        opening::recall(&db)?
-    };
+    let store = engine::open(store).map_err(StoreError::engine("open the store"))?;
+    let own = opening::recall(&store)?;
     let copy = engine::open(files).map_err(StoreError::engine("open the copied snapshot"))?;
     if read_fact::<u32>(&copy, meta::FORMAT)?.is_none_or(|format| format > FORMAT) {
         return Err(StoreError::ForeignSnapshot {
@@ -112,6 +111,7 @@ pub(super) fn prepare(store: &Path, files: &Path) -> Result<Head, StoreError> {
             what: "belongs to another history",
         });
     }
+    rescue::move_over(&store, &copy, own.applied.index)?;
     adopt(&copy, &own, theirs.applied)?;
     opening::verify(&copy, &opening::recall(&copy)?)?;
     Ok(theirs.applied)

@@ -6,6 +6,7 @@ mod feed;
 mod log;
 mod reading;
 mod replacing;
+mod rescue;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Fixture {
     }
 
     fn payload(&mut self, payload: Vec<u8>) -> SharedEntry {
-        let entry = Entry::after(self.last, 1, payload);
+        let entry = Entry::after(self.last, self.last.epoch.max(1), payload);
         self.last = entry.head;
         Arc::new(entry)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use percolate_api::proto::replication::v1 as proto;
 use percolate_core::identity::{Incarnation, ReplicaId};
-use percolate_core::log::{Chain, Entry, Head};
+use percolate_core::log::{Chain, Entry, Head, Place, SharedEntry};
 use percolate_core::replica::message;
 use percolate_core::replica::{Message, Proven};
 
@@ -82,6 +82,31 @@ fn encode(message: &Message) -> proto::envelope::Message {
         }),
         Message::Leaving => Wire::Leaving(proto::Leaving {}),
         Message::LeadershipMoved => Wire::LeadershipMoved(proto::LeadershipMoved {}),
+        Message::Offer(offer) => {
+            let entries = offer.entries.iter().map(|entry| encode_entry(entry));
+            Wire::Offer(proto::Offer {
+                epoch: offer.epoch,
+                entries: entries.collect(),
+                is_last: offer.is_last,
+            })
+        }
+        Message::Rescued { places } => Wire::Rescued(proto::Rescued {
+            places: places.iter().copied().map(encode_place).collect(),
+        }),
+    }
+}
+
+fn encode_place(place: Place) -> proto::Place {
+    proto::Place {
+        epoch: place.epoch,
+        index: place.index,
+    }
+}
+
+fn decode_place(place: &proto::Place) -> Place {
+    Place {
+        epoch: place.epoch,
+        index: place.index,
     }
 }
 
@@ -122,11 +147,7 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             epoch: append.epoch,
             round: append.round,
             previous: decode_head("previous", append.previous)?,
-            entries: append
-                .entries
-                .into_iter()
-                .map(|entry| decode_entry(entry).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            entries: decode_entries(append.entries)?,
             commit: append.commit,
             base: append.base,
             last: append.last,
@@ -161,7 +182,22 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
         }),
         Wire::Leaving(_) => Message::Leaving,
         Wire::LeadershipMoved(_) => Message::LeadershipMoved,
+        Wire::Offer(offer) => Message::Offer(message::Offer {
+            epoch: offer.epoch,
+            entries: decode_entries(offer.entries)?,
+            is_last: offer.is_last,
+        }),
+        Wire::Rescued(rescued) => Message::Rescued {
+            places: rescued.places.iter().map(decode_place).collect(),
+        },
     })
+}
+
+fn decode_entries(entries: Vec<proto::Entry>) -> Result<Vec<SharedEntry>, WireError> {
+    let entries = entries.into_iter();
+    entries
+        .map(|entry| decode_entry(entry).map(Arc::new))
+        .collect()
 }
 
 fn decode_head(field: &'static str, head: Option<proto::Head>) -> Result<Head, WireError> {
@@ -200,7 +236,7 @@ mod tests {
                 epoch: 3,
                 round: 9,
                 previous: Head::default(),
-                entries: vec![first],
+                entries: vec![Arc::clone(&first)],
                 commit: 1,
                 base: 5,
                 last: 1,
@@ -226,6 +262,14 @@ mod tests {
             }),
             Message::Leaving,
             Message::LeadershipMoved,
+            Message::Offer(message::Offer {
+                epoch: 4,
+                entries: vec![Arc::clone(&first)],
+                is_last: true,
+            }),
+            Message::Rescued {
+                places: vec![Place { epoch: 3, index: 1 }, Place { epoch: 3, index: 2 }],
+            },
         ];
         for message in messages {
             let sent = envelope(ReplicaId(1), ReplicaId(2), Incarnation(3), &message);

@@ -319,6 +319,13 @@ impl Group {
         .await
     }
 
+    /// Transactions that former leaders did not acknowledge and that were merged since the last failover.
+    pub(crate) fn rescued(&self) -> u64 {
+        let register = self.register.view().register;
+        let failover = register.and_then(|register| register.last_failover);
+        failover.map_or(0, |failover| failover.rescued)
+    }
+
     /// All replicas end with the same bytes.
     pub(crate) async fn wait_equal_states(&self) {
         until(PATIENCE, "all states are equal", || {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use percolate_core::apply::{ReadItems, apply};
 use percolate_core::clock::Hlc;
+use percolate_core::log::Place;
 use percolate_core::merge::merge;
 use percolate_core::model::{Item, ItemId, ItemKey, Json, KindMismatch, Name};
 use percolate_core::operation::{
@@ -17,9 +18,17 @@ use serde_json::Value;
 pub(crate) fn transaction() -> impl Strategy<Value = Transaction> {
     let key = prop::option::of("[!-~]{1,8}");
     let operations = prop::collection::vec(operation(), 1..6);
-    (any::<u64>(), key, operations).prop_map(|(hlc, key, operations)| {
+    let rescued = prop::option::of((any::<u64>(), any::<u64>(), any::<u64>()));
+    (any::<u64>(), key, operations, rescued).prop_map(|(hlc, key, operations, rescued)| {
         let key = key.map(|key| IdempotencyKey::new(key).expect("a key"));
-        Transaction::new(Hlc::from_packed(hlc), key, operations).expect("a transaction")
+        let hlc = Hlc::from_packed(hlc);
+        let transaction = Transaction::new(hlc, key, operations).expect("a transaction");
+        match rescued {
+            Some((epoch, index, now)) => {
+                transaction.rescued(Place { epoch, index }, Hlc::from_packed(now))
+            }
+            None => transaction,
+        }
     })
 }
 

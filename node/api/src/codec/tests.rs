@@ -20,7 +20,10 @@ proptest! {
     fn transactions_read_back(transaction in transaction()) {
         let bytes = encode_transaction(&transaction);
         let read = decode_transaction(&bytes).expect("encoded bytes");
-        prop_assert_eq!(encode_transaction(&read), bytes);
+        prop_assert_eq!(&encode_transaction(&read), &bytes);
+        let sent = proto::Transaction::decode(&bytes[..]).expect("encoded bytes");
+        let is_rescued = transaction.origin().is_some();
+        prop_assert_eq!(sent.operations.is_empty(), is_rescued, "an older version must not apply it");
         prop_assert_eq!(read, transaction);
     }
 

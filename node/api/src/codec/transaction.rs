@@ -1,6 +1,7 @@
 //! Transactions and their bytes.
 
 use percolate_core::clock::Hlc;
+use percolate_core::log::Place;
 use percolate_core::model::{ItemId, ItemKey, Json, Name};
 use percolate_core::operation::{
     Action, IdempotencyKey, Operation, PatchEntity, PatchLabels, Precondition, PutEdge, PutEntity,
@@ -12,26 +13,63 @@ use super::{DecodeError, members_from_proto, members_to_proto, unique};
 use crate::proto::data::v1 as proto;
 
 pub(super) fn to_proto(transaction: &Transaction) -> proto::Transaction {
-    let operations = transaction.operations().iter();
+    let hlc = transaction.hlc().packed();
+    let operations = transaction.operations().iter().map(operation_to_proto);
+    let operations = operations.collect();
+    let key = transaction.idempotency_key();
+    let idempotency_key = key.map(|key| key.as_str().to_owned());
+    let Some(origin) = transaction.origin() else {
+        return proto::Transaction {
+            hlc,
+            idempotency_key,
+            operations,
+            rescued: None,
+        };
+    };
     proto::Transaction {
-        hlc: transaction.hlc().packed(),
-        idempotency_key: transaction
-            .idempotency_key()
-            .map(|key| key.as_str().to_owned()),
-        operations: operations.map(operation_to_proto).collect(),
+        hlc,
+        idempotency_key: None,
+        operations: Vec::new(),
+        rescued: Some(proto::Rescued {
+            epoch: origin.place.epoch,
+            index: origin.place.index,
+            hlc: origin.hlc.packed(),
+            idempotency_key,
+            operations,
+        }),
     }
 }
 
 pub(super) fn from_proto(transaction: proto::Transaction) -> Result<Transaction, DecodeError> {
-    let key = transaction
-        .idempotency_key
-        .map(IdempotencyKey::new)
-        .transpose()?;
-    let operations = transaction.operations.into_iter().enumerate();
+    let hlc = Hlc::from_packed(transaction.hlc);
+    let (key, operations) = (transaction.idempotency_key, transaction.operations);
+    let Some(rescued) = transaction.rescued else {
+        return new(hlc, key, operations);
+    };
+    if key.is_some() || !operations.is_empty() {
+        return Err(DecodeError::Repeated {
+            field: "transaction",
+        });
+    }
+    let place = Place {
+        epoch: rescued.epoch,
+        index: rescued.index,
+    };
+    let first = Hlc::from_packed(rescued.hlc);
+    let transaction = new(first, rescued.idempotency_key, rescued.operations)?;
+    Ok(transaction.rescued(place, hlc))
+}
+
+fn new(
+    hlc: Hlc,
+    idempotency_key: Option<String>,
+    operations: Vec<proto::Operation>,
+) -> Result<Transaction, DecodeError> {
+    let key = idempotency_key.map(IdempotencyKey::new).transpose()?;
+    let operations = operations.into_iter().enumerate();
     let operations = operations
         .map(|(n, operation)| operation_from_proto(n, operation))
         .collect::<Result<_, _>>()?;
-    let hlc = Hlc::from_packed(transaction.hlc);
     Ok(Transaction::new(hlc, key, operations)?)
 }
 

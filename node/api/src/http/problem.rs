@@ -176,6 +176,8 @@ impl From<RefusalCode> for Code {
             RefusalCode::VersionMismatch => Self::VersionMismatch,
             RefusalCode::TooLarge => Self::TooLarge,
             RefusalCode::KeyReused => Self::BadRequest,
+            // Nobody waits for the answer to a rescued write.
+            RefusalCode::Overtaken | RefusalCode::Known => Self::VersionMismatch,
         }
     }
 }
@@ -198,6 +200,9 @@ impl From<&Refusal> for Problem {
             }
             RefusalCode::KeyReused => {
                 "another write was made under this Idempotency-Key; take a new key for a new write"
+            }
+            RefusalCode::Overtaken | RefusalCode::Known => {
+                "the write was taken over from a former leader, and what stands is newer"
             }
         };
         let is_size = refusal.code == RefusalCode::TooLarge;

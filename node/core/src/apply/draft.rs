@@ -5,33 +5,36 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::ReadItems;
-use crate::clock::Hlc;
+use super::{ReadItems, late};
 use crate::merge::merge;
 use crate::model::{Body, Causal, Item, ItemKey, KindMismatch, Stamp};
 use crate::operation::{Effect, RefusalCode, Written};
-use crate::version::Dot;
+use crate::version::VectorClock;
 
 /// All items that the transaction touched.
 pub(super) struct Draft<'a, R> {
     items: &'a R,
     stamp: Stamp,
+    /// The transaction's time is older than its place: what has come between stands.
+    is_late: bool,
     touched: BTreeMap<ItemKey, Touched>,
 }
 
 /// One of them.
 pub(super) struct Touched {
     stamp: Stamp,
+    is_late: bool,
     stored: Option<Item>,
     /// The state after the latest operation that changed the item.
     next: Option<Item>,
 }
 
 impl<'a, R: ReadItems> Draft<'a, R> {
-    pub(super) fn new(items: &'a R, hlc: Hlc, dot: Dot) -> Self {
+    pub(super) fn new(items: &'a R, stamp: Stamp, is_late: bool) -> Self {
         Self {
             items,
-            stamp: Stamp { hlc, dot },
+            stamp,
+            is_late,
             touched: BTreeMap::new(),
         }
     }
@@ -48,11 +51,17 @@ impl<'a, R: ReadItems> Draft<'a, R> {
                 }
                 Ok(untouched.insert(Touched {
                     stamp: self.stamp,
+                    is_late: self.is_late,
                     stored,
                     next: None,
                 }))
             }
         }
+    }
+
+    /// The version of an item that is newer than what this late transaction would make of it.
+    pub(super) fn overtaken_by(&self) -> Option<VectorClock> {
+        self.touched.values().find_map(Touched::overtaken_by)
     }
 
     /// The changed items, each merged into what is stored: the same path that a device's copy takes.
@@ -115,9 +124,25 @@ impl Touched {
         Ok(written(Effect::Deleted, self.next.insert(next)))
     }
 
+    /// The writer has named the item's version: it has seen what it writes over.
+    pub(super) fn is_known_to_its_writer(&mut self) {
+        self.is_late = false;
+    }
+
+    fn overtaken_by(&self) -> Option<VectorClock> {
+        let (stored, next) = (self.stored.as_ref()?, self.next.as_ref()?);
+        let in_its_way = self.is_late
+            && stored.updated_at() > self.stamp.hlc
+            && !late::leaves_standing(next, stored);
+        in_its_way.then(|| stored.version().clone())
+    }
+
     /// Later than everything the item has seen, whatever the leader's clock said: so that the order
-    /// of stamps extends happens-before.
+    /// of stamps extends happens-before. Not so if late: then it has not seen everything.
     fn stamp(&self) -> Stamp {
+        if self.is_late {
+            return self.stamp;
+        }
         let seen = self.current().map(|item| item.updated_at().tick());
         Stamp {
             hlc: seen.map_or(self.stamp.hlc, |seen| seen.max(self.stamp.hlc)),

@@ -1,5 +1,7 @@
 //! What each operation does to each state of an item, as a table.
 
+mod late;
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -66,6 +66,11 @@ pub enum RefusalCode {
     TooLarge = 5,
     /// The idempotency key was used for something else before.
     KeyReused = 6,
+    /// Of rescued transactions only, so no client is told: something newer stands where it would
+    /// have written.
+    Overtaken = 7,
+    /// Of rescued transactions only, so no client is told: it took effect before.
+    Known = 8,
 }
 
 impl Effect {
@@ -75,13 +80,15 @@ impl Effect {
 
 impl RefusalCode {
     /// All codes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NotFound,
         Self::ResourceImmutable,
         Self::MomentImmutable,
         Self::VersionMismatch,
         Self::TooLarge,
         Self::KeyReused,
+        Self::Overtaken,
+        Self::Known,
     ];
 
     /// The code's stable word.
@@ -93,6 +100,8 @@ impl RefusalCode {
             Self::VersionMismatch => "version_mismatch",
             Self::TooLarge => "too_large",
             Self::KeyReused => "key_reused",
+            Self::Overtaken => "overtaken",
+            Self::Known => "known",
         }
     }
 }

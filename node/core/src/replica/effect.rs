@@ -2,7 +2,7 @@
 
 use super::{Message, RequestId};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
-use crate::log::SharedEntry;
+use crate::log::{Place, SharedEntry};
 use crate::register::{Register, Version, View};
 
 /// Something that happened.
@@ -43,6 +43,16 @@ pub enum Input {
         id: RequestId,
         /// An encoded transaction.
         payload: Vec<u8>,
+    },
+    /// Answer to [`Effect::Rescue`]: encoded transactions that say where they come from. Fewer than
+    /// were asked for, from the first, if one cannot be read.
+    Rescue(Vec<(Place, Vec<u8>)>),
+    /// The rescued entry at this index was applied here.
+    Decided {
+        /// Where it stands now.
+        index: Index,
+        /// Whether it took effect.
+        merged: bool,
     },
     /// A client wants to know that this replica still leads.
     Confirm(RequestId),
@@ -105,6 +115,9 @@ pub enum Effect {
         /// Where it stands.
         index: Index,
     },
+    /// Make proposals of these entries, which a replica had to cut from its log, then report
+    /// [`Input::Rescue`]; and [`Input::Decided`] for each once it is applied.
+    Rescue(Vec<SharedEntry>),
     /// The proposal was not taken and will never take effect.
     Refused {
         /// The proposal or confirmation.
@@ -139,10 +152,12 @@ pub struct Persist {
     pub incarnation: Option<Incarnation>,
     /// The epoch promised from now on.
     pub promised_epoch: Epoch,
-    /// First remove every entry after this index.
+    /// First remove every entry after this index, and keep those with a payload aside.
     pub truncate_after: Option<Index>,
     /// Then append these.
     pub append: Vec<SharedEntry>,
+    /// Forget these of the entries that are kept aside.
+    pub forget: Vec<Place>,
 }
 
 /// Why a proposal was not taken.

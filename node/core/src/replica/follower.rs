@@ -3,6 +3,7 @@
 use super::freshness::Marks;
 use super::handover::answers;
 use super::message::{Append, Appended, Join, Mismatch};
+use super::set_aside::SetAside;
 use super::{Effect, Message, Millis, Replica, RequestId, Role, Stranded};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::{Head, ReadLog, SharedEntry};
@@ -14,7 +15,7 @@ pub(super) struct Follower {
     /// Who leads, as far as known.
     pub(super) leader: Option<ReplicaId>,
     /// The epoch of the leader's messages; 0 before the first.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// Last time the leader was heard, or hope of that began.
     pub(super) heard_at: Millis,
     /// Whether `heard_at` is the time of a message of the leader.
@@ -352,6 +353,9 @@ impl Replica {
         let write = self
             .writes
             .issue(incarnation, self.promised, truncate_after, append, last);
+        if truncate_after.is_some() {
+            self.set_aside = Some(SetAside::new(write.ticket, self.now));
+        }
         self.effects.push(Effect::Persist(write));
     }
 

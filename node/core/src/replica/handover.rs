@@ -184,6 +184,7 @@ impl Replica {
             epoch,
             reason: FailoverReason::HandedOver,
             silent_ms: 0,
+            rescued: 0,
         });
         self.change_register(register);
     }

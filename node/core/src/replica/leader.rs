@@ -11,6 +11,7 @@ use super::freshness::Rounds;
 use super::handover::Handover;
 use super::message::{Appended, Join, Mismatch};
 use super::progress::{Progress, Sender};
+use super::rescue::Rescue;
 use super::{Effect, Follower, Message, Millis, Refusal, Replica, RequestId, Role};
 use crate::identity::{Epoch, Index, ReplicaId};
 use crate::log::{Entry, Head, ReadLog};
@@ -40,6 +41,7 @@ pub(super) struct Leader {
     /// When the register may next be changed only to say how far replicas are.
     pub(super) states_told_at: Millis,
     pub(super) handover: Option<Handover>,
+    pub(super) rescue: Rescue,
 }
 
 impl Leader {
@@ -74,6 +76,7 @@ impl Leader {
             rounds: Rounds::default(),
             states_told_at: now,
             handover: None,
+            rescue: Rescue::default(),
         }
     }
 
@@ -122,8 +125,15 @@ impl Replica {
 
     /// Put a proposal into the log. Sent to followers by the next [`Replica::flush`].
     pub(super) fn append(&mut self, id: RequestId, payload: Vec<u8>) {
+        if let Some(index) = self.append_entry(payload) {
+            self.effects.push(Effect::Proposed { id, index });
+        }
+    }
+
+    /// Put a payload into the log; its place. `None` if this replica does not lead.
+    pub(super) fn append_entry(&mut self, payload: Vec<u8>) -> Option<Index> {
         let Role::Leader(leader) = &mut self.role else {
-            return;
+            return None;
         };
         let entry = Entry::after(leader.last, leader.epoch, payload);
         leader.last = entry.head;
@@ -132,10 +142,10 @@ impl Replica {
             .writes
             .issue(None, self.promised, None, vec![entry.into()], index);
         self.effects.push(Effect::Persist(write));
-        self.effects.push(Effect::Proposed { id, index });
+        Some(index)
     }
 
-    fn may_propose(&self) -> Result<(), Refusal> {
+    pub(super) fn may_propose(&self) -> Result<(), Refusal> {
         let Role::Leader(leader) = &self.role else {
             return Err(Refusal::NotLeader);
         };

@@ -249,6 +249,11 @@ impl Replica {
             let in_sync = wanted.in_sync.contains(&member.replica);
             member.state = Some(leader.state_of(member.replica, in_sync, now, drop_after));
         }
+        if let Some(failover) = &mut wanted.last_failover
+            && failover.epoch == leader.epoch
+        {
+            failover.rescued = leader.rescue.reported();
+        }
         wanted
             .replicas
             .sort_by(|one, other| (&one.pod, one.replica).cmp(&(&other.pod, other.replica)));

@@ -2,7 +2,7 @@
 
 use super::freshness::Proven;
 use crate::identity::{Epoch, Index};
-use crate::log::{Head, SharedEntry};
+use crate::log::{Head, Place, SharedEntry};
 
 /// One message between replicas of the same incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub enum Message {
     Leaving,
     /// The register has a new leader: read it.
     LeadershipMoved,
+    /// Follower to leader: cut from my log, and to be merged into yours.
+    Offer(Offer),
+    /// Leader to follower: what became of these is committed, forget them.
+    Rescued {
+        /// The entries, by their places in the log they were cut from.
+        places: Vec<Place>,
+    },
 }
 
 /// Entries that follow `previous`.
@@ -84,4 +91,16 @@ pub struct Join {
     pub last: Head,
     /// The epoch it has promised.
     pub promised_epoch: Epoch,
+}
+
+/// Entries that were cut from a follower's log, a piece at a time. Repeated until it is told that they
+/// are rescued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The epoch both are in.
+    pub epoch: Epoch,
+    /// As they stood in the follower's log, in the order of their places.
+    pub entries: Vec<SharedEntry>,
+    /// Whether the follower keeps no more than these.
+    pub is_last: bool,
 }

@@ -48,6 +48,7 @@ impl Replica {
                 epoch: 1,
                 reason: FailoverReason::Bootstrapped,
                 silent_ms: 0,
+                rescued: 0,
             }),
         });
     }
@@ -81,6 +82,7 @@ impl Replica {
             epoch: next.epoch,
             reason,
             silent_ms,
+            rescued: 0,
         });
         self.change_register(next);
     }

@@ -79,7 +79,15 @@ impl Writes {
             promised_epoch,
             truncate_after,
             append,
+            forget: Vec::new(),
         }
+    }
+
+    /// Whether this write is on disk.
+    pub(super) fn is_durable(&self, ticket: Ticket) -> bool {
+        self.pending
+            .front()
+            .is_none_or(|first| first.ticket > ticket)
     }
 
     pub(super) fn persisted(&mut self, ticket: Ticket) {

@@ -26,6 +26,8 @@ const KEYS: Key = 2;
 const ANSWER_WITHIN: u64 = 1_500;
 /// A pause between tries, and between operations up to twice as long.
 const PAUSE: u64 = 250;
+/// How far two clocks may differ.
+const CLOCKS_APART: u64 = 10_000;
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -74,11 +76,16 @@ pub(super) struct Clients {
     /// Where each value took effect.
     effects: BTreeMap<Value, Index>,
     session_reads: u64,
+    /// How far the clock of each replica is ahead.
+    ahead: Vec<u64>,
 }
 
 impl Clients {
     pub(super) fn new(seed: u64, replicas: usize) -> Self {
+        let mut clocks = Dice(seed ^ 0xc10c);
+        let ahead = (0..replicas).map(|_| clocks.below(CLOCKS_APART));
         Self {
+            ahead: ahead.collect(),
             dice: Dice(seed ^ 0xc11e),
             moment: 0,
             everyone: vec![Client::default(); CLIENTS],
@@ -180,6 +187,7 @@ impl World {
                     identity: self.clients.identities,
                     key,
                     value: self.clients.values,
+                    time: 0,
                 })
             }
         };
@@ -207,10 +215,11 @@ impl World {
             return;
         };
         let input = |id| match doing.kind {
-            Kind::Write(write) => Some(Input::Propose {
-                id,
-                payload: write.encode(),
-            }),
+            Kind::Write(write) => {
+                let time = self.now + self.clients.ahead[target];
+                let payload = Write { time, ..write }.encode();
+                Some(Input::Propose { id, payload })
+            }
             Kind::Confirmed => Some(Input::Confirm(id)),
             Kind::Session => None,
         };
@@ -343,14 +352,21 @@ impl World {
     /// O4: at an equal index replicas have equal states.
     pub(super) fn apply(&mut self, node: usize, entry: &SharedEntry) {
         let (store, place) = (&mut self.clients.stores[node], entry.head.index);
-        let effect = store.apply(entry);
+        let effect = store.apply(entry, self.breakage);
         let hash = store.hash;
+        if effect.is_repeated {
+            let pod = &self.nodes[node].pod;
+            return self.violate(format!("what is at {place} takes effect twice at {pod}"));
+        }
         if *self.clients.states.entry(place).or_insert(hash) != hash {
             let pod = &self.nodes[node].pod;
             return self.violate(format!("{pod} has another state at {place} than others"));
         }
-        if let Some(value) = effect {
+        if let Some(value) = effect.value {
             self.clients.effects.entry(value).or_insert(place);
+        }
+        if let Some(merged) = effect.merged {
+            self.decided(node, entry, merged);
         }
     }
 

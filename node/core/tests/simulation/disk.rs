@@ -1,9 +1,10 @@
-//! A disk that carries out writes in order, and at a crash forgets those that were not synced.
+//! A disk that carries out writes in order, and at a crash forgets those that were not synced. What
+//! is cut from its log it keeps aside, in the same write.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use percolate_core::identity::{Epoch, Incarnation, Index};
-use percolate_core::log::{Head, ReadLog, SharedEntry};
+use percolate_core::log::{Head, Piece, Place, ReadLog, SharedEntry};
 use percolate_core::replica::{Persist, Restored, Ticket};
 
 /// The state one sequence of writes leads to.
@@ -15,6 +16,8 @@ struct Contents {
     entries: Vec<SharedEntry>,
     /// So many are trimmed.
     trimmed: usize,
+    /// Cut, and to be given to a leader.
+    aside: BTreeMap<Place, SharedEntry>,
 }
 
 impl Contents {
@@ -22,9 +25,20 @@ impl Contents {
         self.incarnation = write.incarnation.or(self.incarnation);
         self.promised_epoch = write.promised_epoch;
         if let Some(kept) = write.truncate_after {
-            self.entries.truncate(usize::try_from(kept).expect("small"));
+            let cut = usize::try_from(kept).expect("small");
+            self.keep_aside(self.entries[cut.min(self.entries.len())..].to_vec());
+            self.entries.truncate(cut);
         }
         self.entries.extend(write.append.iter().cloned());
+        for place in &write.forget {
+            self.aside.remove(place);
+        }
+    }
+
+    fn keep_aside(&mut self, cut: Vec<SharedEntry>) {
+        let cut = cut.into_iter().filter(|entry| !entry.payload.is_empty());
+        self.aside
+            .extend(cut.map(|entry| (entry.head.place(), entry)));
     }
 }
 
@@ -35,7 +49,14 @@ pub(crate) struct Disk {
     visible: Contents,
     pending: VecDeque<Persist>,
     applied: Index,
+    /// All that was ever cut from what was synced.
+    pub(crate) cut: Vec<SharedEntry>,
+    /// Broken: what is cut is gone.
+    pub(crate) loses_cuts: bool,
 }
+
+/// Entries in one piece: fewer than are cut now and then, so that it takes several.
+const PIECE: usize = 16;
 
 impl Disk {
     pub(crate) fn write(&mut self, write: Persist) {
@@ -50,7 +71,15 @@ impl Disk {
             let Some(write) = self.pending.pop_front() else {
                 break;
             };
+            if let Some(kept) = write.truncate_after {
+                let kept = usize::try_from(kept).expect("small");
+                let cut = self.synced.entries.iter().skip(kept);
+                self.cut.extend(cut.cloned());
+            }
             self.synced.write(&write);
+            if self.loses_cuts {
+                self.synced.aside.clear();
+            }
             ticket = Some(write.ticket);
         }
         ticket
@@ -64,15 +93,24 @@ impl Disk {
         }
     }
 
-    /// Put what `other` has applied in place of this disk's log. The promise stays.
+    /// Put what `other` has applied in place of this disk's log. The promise stays, and so does what
+    /// is kept aside; with it now all that is not known to be committed.
     pub(crate) fn install(&mut self, other: &Self) {
         self.crash();
+        let own = usize::try_from(self.applied).expect("small");
+        let replaced = self.synced.entries.split_off(own);
+        self.cut.extend(replaced.iter().cloned());
+        self.synced.keep_aside(replaced);
+        if self.loses_cuts {
+            self.synced.aside.clear();
+        }
         let applied = usize::try_from(other.applied).expect("small");
         self.synced = Contents {
             incarnation: other.visible.incarnation,
             promised_epoch: self.synced.promised_epoch,
             entries: other.visible.entries[..applied].to_vec(),
             trimmed: applied,
+            aside: std::mem::take(&mut self.synced.aside),
         };
         self.visible = self.synced.clone();
         self.applied = other.applied;
@@ -104,7 +142,18 @@ impl Disk {
             promised_epoch: self.synced.promised_epoch,
             last: self.last().index,
             applied: self.applied,
+            set_aside: !self.synced.aside.is_empty(),
         }
+    }
+
+    /// How many entries are kept aside.
+    pub(crate) fn kept_aside(&self) -> usize {
+        self.synced.aside.len()
+    }
+
+    /// All entries of the log that are synced, also those trimmed.
+    pub(crate) fn synced_entries(&self) -> &[SharedEntry] {
+        &self.synced.entries
     }
 
     /// Writes that are not synced yet.
@@ -160,5 +209,13 @@ impl ReadLog for Disk {
             .take(4)
             .cloned()
             .collect()
+    }
+
+    fn set_aside(&self, _max_bytes: usize) -> Piece {
+        let kept = self.synced.aside.values();
+        Piece {
+            entries: kept.take(PIECE).cloned().collect(),
+            is_last: self.synced.aside.len() <= PIECE,
+        }
     }
 }

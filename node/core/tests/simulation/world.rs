@@ -17,6 +17,7 @@ mod history;
 mod judge;
 mod linearizability;
 mod load;
+mod rescue;
 mod slow_disk;
 mod store;
 mod trace;
@@ -32,6 +33,7 @@ use percolate_core::replica::{
 
 use self::clients::Clients;
 use self::flapping::Flapping;
+pub(crate) use self::rescue::Breakage;
 use self::slow_disk::SlowDisk;
 use self::trace::short;
 use crate::disk::Disk;
@@ -177,6 +179,8 @@ pub(crate) struct World {
     clients: Clients,
     flapping: Option<Flapping>,
     slow_disk: Option<SlowDisk>,
+    breakage: Breakage,
+    merged: u64,
     violation: Option<String>,
     traced: bool,
     trace: Vec<String>,
@@ -196,12 +200,27 @@ impl World {
         })
     }
 
+    /// The same with a rule broken.
+    pub(crate) fn run_broken(scenario: Scenario, seed: u64, breakage: Breakage) -> Self {
+        let mut world = Self {
+            breakage,
+            ..Self::new(scenario, seed)
+        };
+        for node in &mut world.nodes {
+            node.disk.loses_cuts = breakage == Breakage::CutsLost;
+        }
+        Self::live(world)
+    }
+
     fn live(mut world: Self) -> Self {
         while world.now < DURATION && world.violation.is_none() {
             world.advance();
         }
         if world.violation.is_none() {
             world.judge_end();
+        }
+        if world.violation.is_none() {
+            world.judge_rescue();
         }
         if world.violation.is_none() {
             world.judge_clients();
@@ -242,6 +261,8 @@ impl World {
             clients: Clients::new(seed, scenario.replicas()),
             flapping: Flapping::of(scenario, seed),
             slow_disk: SlowDisk::of(scenario, seed),
+            breakage: Breakage::Nothing,
+            merged: 0,
             violation: None,
             traced: false,
             trace: Vec::new(),
@@ -403,6 +424,7 @@ impl World {
         match effect {
             Effect::Persist(write) => {
                 let idle = self.nodes[index].disk.is_idle();
+                self.written_down(index, &write.append);
                 self.nodes[index].disk.write(write);
                 if idle {
                     let delay = self.sync_takes(index);
@@ -464,6 +486,7 @@ impl World {
                 self.handovers.remove(&id);
                 self.stopping.push(index);
             }
+            Effect::Rescue(entries) => self.rescue(index, &entries),
             Effect::Refused { id, .. } => self.client_refused(id),
             Effect::Confirmed { id, index: seen } => self.confirmed(index, id, seen),
         }

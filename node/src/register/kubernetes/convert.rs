@@ -119,6 +119,7 @@ fn last_failover(failover: &crd::Failover) -> Result<Failover, ConvertError> {
             crd::FailoverReason::Bootstrapped => FailoverReason::Bootstrapped,
         },
         silent_ms: u64::try_from(silence).unwrap_or(0),
+        rescued: u64::try_from(failover.rescued).unwrap_or(0),
     })
 }
 
@@ -144,8 +145,9 @@ pub(super) fn status(register: &Register) -> crd::ReplicationStatus {
     }
 }
 
-fn number(epoch: Epoch) -> i64 {
-    i64::try_from(epoch).unwrap_or(i64::MAX)
+/// Kubernetes has no unsigned numbers.
+pub(super) fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn answered(answer: &Answer) -> crd::Answer {
@@ -178,5 +180,6 @@ pub(super) fn failover(register: &Register, failover: &Failover) -> crd::Failove
         detected_at: None,
         promoted_at: None,
         promoted_index: None,
+        rescued: number(failover.rescued),
     }
 }

@@ -298,8 +298,8 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
     let cases: [(&str, Spoil, &str); 4] = [
         (
             "newer",
-            |store| put_fact(store, meta::FORMAT, 2_u32.encode()),
-            "has storage format 2 and this version of percolate reads up to 1: run a newer version",
+            |store| put_fact(store, meta::FORMAT, 3_u32.encode()),
+            "has storage format 3 and this version of percolate reads up to 2: run a newer version",
         ),
         (
             "no identity",
@@ -359,7 +359,7 @@ fn a_store_with_families_of_a_newer_version_is_refused_by_its_format() {
         .put_cf(
             engine::family(&store.db, Family::Meta),
             meta::FORMAT,
-            2_u32.encode(),
+            3_u32.encode(),
         )
         .unwrap();
     let Store { mut db, .. } = store;
@@ -370,8 +370,8 @@ fn a_store_with_families_of_a_newer_version_is_refused_by_its_format() {
         matches!(
             reopened,
             Err(OpenError::NewerFormat {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             })
         ),

@@ -407,6 +407,7 @@ fn changes_become_events_and_what_stays_does_not() {
         detected_at: None,
         promoted_at: None,
         promoted_index: None,
+        rescued: 0,
     };
     register(&mut led).last_failover = Some(failover(1, FailoverReason::Bootstrapped));
     let served = told(2, &led, Some(&starting));
