@@ -129,6 +129,18 @@ reasons! {
         "A volume is missing, lost or being deleted. It is replaced once another replica in sync is ready.";
     VOLUME_PENDING = "VolumePending" on [(STORAGE_HEALTHY, "False")]:
         "A volume is not bound yet.";
+    DISK_FULL = "DiskFull" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's volume has no room left. Its process waits until there is some, and the others go on without it where they can. Raise spec.storage.size, or make the volume larger.";
+    DISK_FAILED = "DiskFailed" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's disk did not carry out a write. Its process starts anew and goes on if the disk does; nothing acknowledged is lost. If this lasts, replace the volume: delete its claim.";
+    DAMAGED = "Damaged" on [(STORAGE_HEALTHY, "False")]:
+        "Bytes on a replica's volume are not those that were written. Where another replica leads, it is filled anew by itself. If it is the only one in sync, its data are kept and not served: restore the volume from a snapshot of it.";
+    DIVERGED = "Diverged" on [(STORAGE_HEALTHY, "False")]:
+        "A replica came to another state than the leader. It is filled anew by itself where another replica leads. Tell the developers: the message says where.";
+    OUTDATED_VOLUME = "OutdatedVolume" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's volume lacks writes that it had made durable, as after going back to an older snapshot of it. It is filled anew by itself where another replica leads. Otherwise bring back the latest volume.";
+    CLONED_VOLUME = "ClonedVolume" on [(STORAGE_HEALTHY, "False")]:
+        "A pod has a copy of another pod's volume. It is filled anew by itself, as a replica of its own.";
     VOLUMES_BOUND = "VolumesBound" on [(STORAGE_HEALTHY, "True")]:
         "Every volume is bound and as large as desired.";
     INVALID_SPEC = "InvalidSpec" on [(STALLED, "True")]:

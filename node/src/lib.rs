@@ -8,13 +8,17 @@
 pub mod cli;
 pub mod client;
 pub mod driver;
+pub mod fault;
 pub mod health;
 pub mod metrics;
+pub mod quarantine;
 pub mod register;
+pub mod scrub;
 pub mod serve;
 pub mod server;
 pub mod snapshot;
 pub mod store;
 pub mod tenant;
+pub mod termination;
 pub mod tls;
 pub mod transport;

@@ -11,6 +11,7 @@
 //!
 //! What it deliberately does not do: look into payloads, apply entries, talk to clients.
 
+mod agreement;
 mod effect;
 mod follower;
 mod handover;
@@ -22,6 +23,7 @@ mod standing;
 mod takeover;
 mod writes;
 
+pub use agreement::StateDigest;
 pub use effect::{ChangeOutcome, Effect, Input, Persist, Refusal, Stranded, Ticket};
 pub use message::Message;
 pub use standing::{Position, Standing};
@@ -29,6 +31,7 @@ pub use standing::{Position, Standing};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::ReadLog;
 use crate::register::{FailoverReason, Register, Version, View};
+use agreement::Agreement;
 use follower::{Follower, Leaving};
 use leader::Leader;
 use writes::Writes;
@@ -139,6 +142,7 @@ pub struct Replica {
     /// A follower's wish to stop without being missed.
     leaving: Option<Leaving>,
     writes: Writes,
+    agreement: Agreement,
     commit: Index,
     entropy: u64,
     now: Millis,
@@ -162,6 +166,7 @@ impl Replica {
             role: Role::Follower(Follower::new(now)),
             leaving: None,
             writes: Writes::new(restored.promised_epoch, restored.last),
+            agreement: Agreement::default(),
             commit: restored.applied,
             entropy,
             now,
@@ -181,6 +186,7 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message, log),
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
+            Input::Applied(digests) => self.applied(digests),
             Input::SnapshotFetched => self.install_snapshot(),
             Input::Propose { id, payload } => self.propose(id, payload),
             Input::Confirm(id) => self.confirm(id, log),
@@ -223,6 +229,15 @@ impl Replica {
             Message::Join(join) => self.receive_join(from, join, log),
             Message::Leaving => self.receive_leaving(from, log),
             Message::LeadershipMoved => self.read_register(),
+            Message::Outrun(outrun) => self.receive_outrun(outrun),
+        }
+    }
+
+    fn applied(&mut self, digests: Vec<StateDigest>) {
+        if let Some(at) = self.agreement.applied(digests)
+            && matches!(self.role, Role::Follower(_))
+        {
+            self.strand(Stranded::Diverged { at });
         }
     }
 
@@ -293,6 +308,10 @@ impl Replica {
             self.led = register
                 .filter(|register| register.leader == self.config.replica)
                 .map_or(0, |register| register.epoch);
+            // R1 on a disk that has forgotten what it promised: it promised no more than the register
+            // has seen since.
+            let seen = register.map_or(0, |register| register.epoch);
+            self.promised = self.promised.max(seen);
         }
         if unchanged {
             self.orient(log);
@@ -326,6 +345,9 @@ impl Replica {
             return self.strand(Stranded::OtherIncarnation);
         }
         let (epoch, leads) = (register.epoch, register.leader == self.config.replica);
+        if let Some(reason) = self.unfit(register, log) {
+            return self.strand(reason);
+        }
         match &self.role {
             Role::Leader(leader) if leader.epoch >= epoch => self.tend_register(log),
             Role::Leader(_) => self.step_down(),
@@ -343,6 +365,23 @@ impl Replica {
                 self.follow_register();
             }
         }
+    }
+
+    /// Whether this disk cannot be what the register takes it for.
+    fn unfit(&self, register: &Register, log: &impl ReadLog) -> Option<Stranded> {
+        if !matches!(self.role, Role::Follower(_)) {
+            return None;
+        }
+        let me = self.config.replica;
+        if register
+            .pod_of(me)
+            .is_some_and(|pod| pod != self.config.pod)
+        {
+            return Some(Stranded::Cloned);
+        }
+        let (held, last) = (register.held, log.last().index);
+        let lacks = register.in_sync.contains(&me) && last < held;
+        lacks.then_some(Stranded::Outdated { held, last })
     }
 
     fn strand(&mut self, reason: Stranded) {
@@ -375,7 +414,9 @@ impl Replica {
             return;
         }
         unsettled.in_flight = true;
-        if !unsettled.proposed.contains(&register) {
+        // Only whom it counts on matters: the rest may differ with every attempt.
+        let in_sync = |known: &Register| known.in_sync == register.in_sync;
+        if !unsettled.proposed.iter().any(in_sync) {
             unsettled.proposed.push(register.clone());
         }
         self.effects

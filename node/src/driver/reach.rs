@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percolate_core::identity::{Index, ReplicaId};
-use percolate_core::replica::{Input, Persist};
+use percolate_core::replica::{Input, Persist, Stranded};
 
 use super::{AbortOnDrop, Driver};
-use crate::snapshot::incoming::{self, Source};
+use crate::fault::{Fault, Found};
+use crate::snapshot::incoming::{self, FetchError, Source};
 
 /// Bytes of an entry in the log besides its payload.
 const ENTRY_BYTES: usize = 41;
@@ -43,13 +44,16 @@ impl Driver {
         }
     }
 
-    /// In sync after all: what was copied so far is of no use.
+    /// In sync after all: what was copied so far is of no use, nor is a store that was put aside.
     pub(super) fn discard_copy(&mut self) {
         self.copying = None;
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.discard_incoming() {
                 tracing::warn!(%error, "a copied snapshot stays until it is needed");
+            }
+            if let Err(error) = store.discard_aside() {
+                tracing::warn!(%error, "the store that was put aside stays until room is needed");
             }
         });
     }
@@ -71,10 +75,15 @@ impl Driver {
         };
         let (network, metrics) = (self.network.clone(), Arc::clone(&self.metrics));
         let (directory, inputs) = (self.store.incoming(), self.register_inputs.clone());
+        let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move {
             match incoming::fetch(&source, &network, directory, metrics).await {
                 Ok(()) => {
                     let _ = inputs.send(Input::SnapshotFetched);
+                }
+                Err(FetchError::Write(error)) => {
+                    // What was copied stays. On a full volume the next process waits for room.
+                    store.report(Found::new(Fault::of_write(&error), &error));
                 }
                 Err(error) => {
                     let cause = error.source().map(ToString::to_string);
@@ -85,4 +94,24 @@ impl Driver {
         });
         self.copying = Some((replica, AbortOnDrop(task)));
     }
+}
+
+/// What standing aside says of this replica's data; nothing where a person has to act.
+pub(super) fn unfit(reason: Stranded) -> Option<Found> {
+    let (fault, what) = match reason {
+        Stranded::RegisterEmpty | Stranded::OtherIncarnation => return None,
+        Stranded::Diverged { at } => (
+            Fault::Diverged,
+            format!("this replica differs from its leader at index {at}"),
+        ),
+        Stranded::Outdated { held, last } => (
+            Fault::Outdated,
+            format!("this replica had entries up to {held} on its disk, which now ends at {last}"),
+        ),
+        Stranded::Cloned => (
+            Fault::Cloned,
+            "another pod holds the replica that this disk is a copy of".to_owned(),
+        ),
+    };
+    Some(Found { fault, what })
 }

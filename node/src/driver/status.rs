@@ -17,21 +17,7 @@ impl StatusPublisher {
         replica_id: ReplicaId,
         api_url: Box<dyn Fn(&str) -> String + Send>,
     ) -> (Self, watch::Receiver<Status>) {
-        let (sender, receiver) = watch::channel(Status {
-            replica_id,
-            incarnation: None,
-            role: Role::Joining,
-            epoch: 0,
-            leader: None,
-            leader_pod: None,
-            leader_url: None,
-            in_sync: Vec::new(),
-            last: 0,
-            committed: 0,
-            applied: 0,
-            lag: 0,
-            serving: false,
-        });
+        let (sender, receiver) = watch::channel(Status::joining(replica_id));
         (Self { sender, api_url }, receiver)
     }
 

@@ -17,9 +17,10 @@ use rocksdb::{DB, WriteBatch};
 
 use super::codec;
 use super::error::StoreError;
-use super::keys::{Family, Position};
-use super::meta::{self, Fact};
+use super::keys::Position;
+use super::meta;
 use super::pending::Pending;
+use super::state_hash::{StateHash, Tally};
 use super::{Durable, idempotency, items};
 
 /// What applying some entries comes to.
@@ -28,16 +29,20 @@ pub(super) struct Applied {
     pub(super) head: Head,
     /// One for each entry.
     pub(super) outcomes: Vec<Outcome>,
+    /// The hash of the state after each entry.
+    pub(super) tallies: Vec<Tally>,
 }
 
-/// Apply `entries` after what `durable` says is applied. Nothing is written yet.
+/// Apply `entries` after what `durable` says is applied, to a state of `hash`. Nothing is written yet.
 pub(super) fn apply(
     db: &DB,
     durable: &Durable,
+    hash: StateHash,
     entries: &[SharedEntry],
 ) -> Result<Applied, StoreError> {
-    let mut pending = Pending::new(db);
+    let mut pending = Pending::new(db, hash);
     let mut head = durable.applied;
+    let mut tallies = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         if !entry.follows(head) {
@@ -54,12 +59,17 @@ pub(super) fn apply(
         }
         outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
         head = entry.head;
+        let (index, hash) = (head.index, pending.hash());
+        tallies.push(Tally { index, hash });
     }
-    pending.put(Family::Meta, meta::APPLIED.to_vec(), head.encode());
+    pending.put_fact(meta::APPLIED, &head);
+    let (index, hash) = (head.index, pending.hash());
+    pending.put_fact(meta::STATE_HASH, &Tally { index, hash });
     Ok(Applied {
         batch: pending.into_batch(),
         head,
         outcomes,
+        tallies,
     })
 }
 

@@ -68,14 +68,14 @@ pub(super) fn write(
     position: Position,
 ) -> Result<(), StoreError> {
     let key = key.to_bytes();
-    if let Some(previous) = find(pending, &key)? {
-        pending.delete(Family::Changes, changes::key(previous.position).to_vec());
+    let old = pending.get(Family::Items, &key)?;
+    if let Some(old) = &old {
+        let line = changes::key(decode_position(&key, old)?);
+        pending.delete(Family::Changes, line.to_vec(), &key);
     }
-    pending.put(
-        Family::Changes,
-        changes::key(position).to_vec(),
-        key.clone(),
-    );
-    pending.put(Family::Items, key, encode(&Stored { position, item }));
+    let line = changes::key(position).to_vec();
+    pending.put(Family::Changes, line, None, key.clone());
+    let value = encode(&Stored { position, item });
+    pending.put(Family::Items, key, old.as_deref(), value);
     Ok(())
 }

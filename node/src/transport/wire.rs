@@ -5,8 +5,8 @@ use std::sync::Arc;
 use percolate_api::proto::replication::v1 as proto;
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::log::{Chain, Entry, Head};
-use percolate_core::replica::Message;
 use percolate_core::replica::message;
+use percolate_core::replica::{Message, StateDigest};
 
 /// Why an envelope cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,12 @@ pub(super) enum WireError {
     #[error("{field} is missing")]
     Missing { field: &'static str },
     /// A fixed-size part has another size.
-    #[error("{field} has {bytes} bytes, not 16")]
-    Length { field: &'static str, bytes: usize },
+    #[error("{field} has {bytes} bytes, not {wanted}")]
+    Length {
+        field: &'static str,
+        bytes: usize,
+        wanted: usize,
+    },
 }
 
 /// An envelope's content.
@@ -57,6 +61,12 @@ fn encode(message: &Message) -> proto::envelope::Message {
             commit: append.commit,
             base: append.base,
             last: append.last,
+            start: append.start,
+            counted: append.counted,
+            digest: append.digest.map(|digest| proto::StateDigest {
+                index: digest.index,
+                hash: digest.hash.to_vec(),
+            }),
         }),
         Message::Appended(appended) => Wire::Appended(proto::Appended {
             epoch: appended.epoch,
@@ -78,6 +88,10 @@ fn encode(message: &Message) -> proto::envelope::Message {
         }),
         Message::Leaving => Wire::Leaving(proto::Leaving {}),
         Message::LeadershipMoved => Wire::LeadershipMoved(proto::LeadershipMoved {}),
+        Message::Outrun(outrun) => Wire::Outrun(proto::Outrun {
+            epoch: outrun.epoch,
+            committed: Some(encode_head(outrun.committed)),
+        }),
     }
 }
 
@@ -126,6 +140,9 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             commit: append.commit,
             base: append.base,
             last: append.last,
+            start: append.start,
+            counted: append.counted,
+            digest: append.digest.map(decode_digest).transpose()?,
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
             epoch: appended.epoch,
@@ -151,6 +168,10 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
         }),
         Wire::Leaving(_) => Message::Leaving,
         Wire::LeadershipMoved(_) => Message::LeadershipMoved,
+        Wire::Outrun(outrun) => Message::Outrun(message::Outrun {
+            epoch: outrun.epoch,
+            committed: decode_head("committed", outrun.committed)?,
+        }),
     })
 }
 
@@ -170,10 +191,22 @@ fn decode_entry(entry: proto::Entry) -> Result<Entry, WireError> {
     })
 }
 
+fn decode_digest(digest: proto::StateDigest) -> Result<StateDigest, WireError> {
+    Ok(StateDigest {
+        index: digest.index,
+        hash: sized("hash", &digest.hash)?,
+    })
+}
+
 fn sixteen(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], WireError> {
+    sized(field, bytes)
+}
+
+fn sized<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], WireError> {
     bytes.try_into().map_err(|_| WireError::Length {
         field,
         bytes: bytes.len(),
+        wanted: N,
     })
 }
 
@@ -194,6 +227,12 @@ mod tests {
                 commit: 1,
                 base: 5,
                 last: 1,
+                start: 1,
+                counted: true,
+                digest: Some(StateDigest {
+                    index: 1,
+                    hash: [9; 32],
+                }),
             }),
             Message::Appended(message::Appended {
                 epoch: 3,
@@ -213,6 +252,10 @@ mod tests {
             }),
             Message::Leaving,
             Message::LeadershipMoved,
+            Message::Outrun(message::Outrun {
+                epoch: 3,
+                committed: last,
+            }),
         ];
         for message in messages {
             let sent = envelope(ReplicaId(1), ReplicaId(2), Incarnation(3), &message);

@@ -1,7 +1,7 @@
 //! What a leader knows of one follower, and what to send it next.
 
-use super::Millis;
 use super::message::{Append, Mismatch};
+use super::{Millis, StateDigest};
 use crate::identity::{Epoch, Index};
 use crate::log::{Head, ReadLog, SharedEntry};
 
@@ -53,6 +53,8 @@ pub(super) struct Progress {
     pub(super) asked: u64,
     /// Commit index it was last told.
     told_commit: Index,
+    /// When it was last told what state the leader has come to.
+    named_at: Option<Millis>,
 }
 
 impl Progress {
@@ -72,6 +74,7 @@ impl Progress {
             answer_due: true,
             asked: 0,
             told_commit: 0,
+            named_at: None,
         }
     }
 
@@ -106,7 +109,7 @@ impl Progress {
                 self.frames.push(end);
             }
             self.next = end + 1;
-            frames.push(self.append(leader, previous, entries));
+            frames.push(self.append(now, leader, previous, entries));
         }
         let news = self.phase == Phase::Streaming
             && leader.commit > self.told_commit
@@ -115,7 +118,7 @@ impl Progress {
             && (due || news || self.answer_due)
             && let Some(previous) = log.head(self.next - 1)
         {
-            frames.push(self.append(leader, previous, Vec::new()));
+            frames.push(self.append(now, leader, previous, Vec::new()));
         }
         if !frames.is_empty() {
             self.sent_at = now;
@@ -130,7 +133,13 @@ impl Progress {
         self.phase == Phase::Streaming && self.next <= last && in_window
     }
 
-    fn append(&mut self, leader: &Sender, previous: Head, entries: Vec<SharedEntry>) -> Append {
+    fn append(
+        &mut self,
+        now: Millis,
+        leader: &Sender,
+        previous: Head,
+        entries: Vec<SharedEntry>,
+    ) -> Append {
         self.told_commit = leader.commit;
         let Sender {
             epoch,
@@ -138,7 +147,16 @@ impl Progress {
             commit,
             base,
             last,
+            start,
+            counted,
+            digest,
+            name_every,
         } = *leader;
+        let due = self.named_at.is_none_or(|at| now - at >= name_every);
+        let digest = digest.filter(|_| due);
+        if digest.is_some() {
+            self.named_at = Some(now);
+        }
         Append {
             epoch,
             round,
@@ -147,6 +165,9 @@ impl Progress {
             commit,
             base,
             last,
+            start,
+            counted,
+            digest,
         }
     }
 
@@ -234,4 +255,10 @@ pub(super) struct Sender {
     pub(super) commit: Index,
     pub(super) base: Index,
     pub(super) last: Index,
+    pub(super) start: Index,
+    /// Whether the receiver is in sync.
+    pub(super) counted: bool,
+    pub(super) digest: Option<StateDigest>,
+    /// How often a follower is told the digest.
+    pub(super) name_every: Millis,
 }

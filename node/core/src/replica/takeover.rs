@@ -41,6 +41,7 @@ impl Replica {
                 pod: self.config.pod.clone(),
             }],
             answers: Vec::new(),
+            held: 0,
             last_failover: Some(Failover {
                 from: None,
                 to: me,
@@ -80,7 +81,7 @@ impl Replica {
             reason,
             silent_ms,
         });
-        self.change_register(next);
+        self.change_register(self.with_held(next));
     }
 
     /// Lead at `epoch`, which the register says is this replica's: promise it, begin it with an

@@ -18,6 +18,7 @@ mod judge;
 mod linearizability;
 mod load;
 mod slow_disk;
+mod spoiled;
 mod store;
 mod trace;
 
@@ -33,6 +34,7 @@ use percolate_core::replica::{
 use self::clients::Clients;
 use self::flapping::Flapping;
 use self::slow_disk::SlowDisk;
+use self::spoiled::Spoiled;
 use self::trace::short;
 use crate::disk::Disk;
 
@@ -55,10 +57,11 @@ pub(crate) enum Scenario {
     FlappingTrio,
     SlowDisk,
     StopInStall,
+    SpoiledDisks,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Undisturbed,
         Self::TwoReplicas,
         Self::ThreeReplicas,
@@ -68,6 +71,7 @@ impl Scenario {
         Self::FlappingTrio,
         Self::SlowDisk,
         Self::StopInStall,
+        Self::SpoiledDisks,
     ];
 
     fn replicas(self) -> usize {
@@ -85,7 +89,11 @@ impl Scenario {
     fn is_disturbed(self) -> bool {
         matches!(
             self,
-            Self::TwoReplicas | Self::ThreeReplicas | Self::MinimumOfTwo | Self::Handovers
+            Self::TwoReplicas
+                | Self::ThreeReplicas
+                | Self::MinimumOfTwo
+                | Self::Handovers
+                | Self::SpoiledDisks
         )
     }
 }
@@ -173,6 +181,7 @@ pub(crate) struct World {
     clients: Clients,
     flapping: Option<Flapping>,
     slow_disk: Option<SlowDisk>,
+    spoiled: Option<Spoiled>,
     violation: Option<String>,
     traced: bool,
     trace: Vec<String>,
@@ -236,6 +245,7 @@ impl World {
             clients: Clients::new(seed, scenario.replicas()),
             flapping: Flapping::of(scenario, seed),
             slow_disk: SlowDisk::of(scenario, seed),
+            spoiled: Spoiled::of(scenario, seed, scenario.replicas()),
             violation: None,
             traced: false,
             trace: Vec::new(),
@@ -264,10 +274,14 @@ impl World {
         let disturbed = self.scenario.is_disturbed() && self.now + QUIET < DURATION;
         if disturbed {
             self.disturb();
+            self.spoil();
             self.trim();
         }
+        self.quarantine();
         for index in 0..self.nodes.len() {
-            if self.nodes[index].replica.is_none() && self.now >= self.nodes[index].down_until {
+            let due =
+                self.nodes[index].replica.is_none() && self.now >= self.nodes[index].down_until;
+            if due && self.may_start(index) {
                 self.start(index);
             }
             let jitter = self.dice.below(TICK);
