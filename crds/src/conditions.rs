@@ -155,6 +155,31 @@ reasons! {
         "The operator looks after the tenant.";
 }
 
+/// What a node's process can end for because of its disk or what is on it.
+pub const STORAGE_FAULTS: [Reason; 6] = [
+    DISK_FULL,
+    DISK_FAILED,
+    DAMAGED,
+    DIVERGED,
+    OUTDATED_VOLUME,
+    CLONED_VOLUME,
+];
+
+/// The last word of a node's process that ended because of its disk, as its pod's status carries it:
+/// the reason's name, a colon, a sentence.
+pub fn termination_message(reason: Reason, sentence: &str) -> String {
+    format!("{}: {sentence}", reason.name)
+}
+
+/// The reason and the sentence of such a last word; nothing if a process ended for anything else.
+pub fn read_termination_message(message: &str) -> Option<(Reason, &str)> {
+    let (name, sentence) = message.split_once(": ")?;
+    let reason = STORAGE_FAULTS
+        .into_iter()
+        .find(|reason| reason.name == name)?;
+    Some((reason, sentence))
+}
+
 /// The table of [`TABLE`] in Markdown, one row per reason and condition type.
 pub fn markdown() -> String {
     use std::fmt::Write as _;
@@ -201,6 +226,24 @@ mod tests {
                 assert!(TYPES.contains(condition_type), "{}", reason.name);
                 assert!(["True", "False"].contains(status), "{}", reason.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_node_s_last_word_reads_back_as_written() {
+        for reason in STORAGE_FAULTS {
+            assert_eq!(reason.status_on(STORAGE_HEALTHY), Some("False"));
+            let message = termination_message(reason, "the file x: is gone");
+            let expected = Some((reason, "the file x: is gone"));
+            assert_eq!(read_termination_message(&message), expected);
+        }
+        for other in [
+            "",
+            "panicked",
+            "AsDesired: all is well",
+            "Error: DiskFull: no",
+        ] {
+            assert_eq!(read_termination_message(other), None, "{other}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! The last word of a pod's process: the kubelet puts it into the pod's status, where the operator
-//! reads it. `<reason>: <sentence>`, the reason being one of a tenant's conditions.
+//! reads it. Its form is that of [`conditions::termination_message`].
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
+
+use percolate_crds::conditions;
 
 use crate::fault::Found;
 
@@ -12,7 +14,7 @@ const MOST_BYTES: usize = 4096;
 
 /// Writes `found` to the file at `path`, if there is one: outside of a pod there is none.
 pub fn tell(path: &Path, found: &Found) {
-    let mut message = format!("{}: {found}", found.fault.reason().name);
+    let mut message = conditions::termination_message(found.fault.reason(), &found.what);
     message.truncate(message.floor_char_boundary(MOST_BYTES));
     let written = OpenOptions::new()
         .write(true)

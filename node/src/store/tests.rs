@@ -3,6 +3,7 @@
 mod applying;
 mod crash;
 mod damage;
+mod faults;
 mod feed;
 mod log;
 mod reading;
