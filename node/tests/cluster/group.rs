@@ -108,8 +108,9 @@ impl Group {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let fresh = ReplicaId(uuid::Uuid::new_v4().as_u128());
         let place = Place::new(&path, &format!("acme-{ordinal}"));
-        let settled = quarantine::settle(&place, &self.register, &Liveness::default());
-        settled.await.expect("another replica leads");
+        quarantine::settle(&place, &self.register, &Liveness::default())
+            .await
+            .expect("another replica leads");
         // The threads of the killed one may still hold the disk for a moment.
         let store = until(PATIENCE, "the disk is free", || {
             std::future::ready(Store::open(&path, fresh).ok())
