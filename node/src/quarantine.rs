@@ -82,6 +82,13 @@ async fn settle_mark(
     registry: &dyn Registry,
     liveness: &Liveness,
 ) -> Result<(), Found> {
+    let failed = |error: std::io::Error| Found::new(Fault::of_write(&error), &error);
+    if !aside::has_store(&place.directory) {
+        // Somebody has emptied the disk, or it was put aside already: a new replica begins.
+        return aside::put(&place.directory)
+            .and_then(|()| mark::lift(&place.directory))
+            .map_err(failed);
+    }
     let began = Instant::now();
     let mut examined = false;
     loop {
@@ -91,7 +98,7 @@ async fn settle_mark(
             Decision::PutAside => {
                 tracing::warn!(fault = ?mark.fault, what = %mark.what, "this store is put aside: a new replica begins in its place");
                 let done = aside::put(&place.directory).and_then(|()| mark::lift(&place.directory));
-                return done.map_err(|error| Found::new(Fault::of_write(&error), &error));
+                return done.map_err(failed);
             }
             Decision::Keep(why) => why,
         };
@@ -100,8 +107,7 @@ async fn settle_mark(
             match examine(&place.directory, liveness).await {
                 Ok(()) => {
                     tracing::warn!(what = %mark.what, "the store was examined and is whole: it is used again");
-                    return mark::lift(&place.directory)
-                        .map_err(|error| Found::new(Fault::of_write(&error), &error));
+                    return mark::lift(&place.directory).map_err(failed);
                 }
                 Err(still) => tracing::error!(what = %still, "the store is damaged"),
             }
@@ -174,15 +180,13 @@ async fn wait_for_room(place: &Place, liveness: &Liveness) -> Result<(), Found> 
     while !place.has_room() {
         liveness.tick(Instant::now());
         let failed = |error: std::io::Error| Found::new(Fault::of_write(&error), &error);
-        room::make(&place.directory).map_err(failed)?;
-        let room = Room::of(&place.directory).map_err(failed)?;
-        if room.is_enough() {
-            return Ok(());
+        if room::make(&place.directory).map_err(failed)? {
+            continue;
         }
         let Room {
             free_bytes,
             needed_bytes,
-        } = room;
+        } = Room::of(&place.directory).map_err(failed)?;
         let what = format!(
             "the volume has {free_bytes} bytes left, and {needed_bytes} are needed to go on: enlarge spec.storage.size"
         );

@@ -28,7 +28,7 @@ pub fn put(directory: &Path) -> io::Result<()> {
         remove(&directory.join(copy))?;
     }
     let store = directory.join(DATABASE);
-    if store.exists() {
+    if has_store(directory) {
         remove(&directory.join(ASIDE))?;
         fs::rename(&store, directory.join(ASIDE))?;
     }
@@ -37,6 +37,16 @@ pub fn put(directory: &Path) -> io::Result<()> {
         _ => {}
     }
     sync(directory)
+}
+
+/// Whether there is a store that could be put aside.
+pub fn has_store(directory: &Path) -> bool {
+    directory.join(DATABASE).exists()
+}
+
+/// Whether a store was put aside.
+pub fn is_there(directory: &Path) -> bool {
+    directory.join(ASIDE).exists()
 }
 
 /// Throws away the store that was put aside.

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::replacing::DATABASE;
+use super::replacing::{DATABASE, INCOMING};
 use super::{aside, replacing};
 
 /// Room for the engine's own files, and for some writes.
@@ -40,10 +40,16 @@ impl Room {
     }
 }
 
-/// Removes what can be done without: a copy that is not whole, a store that was put aside.
-pub fn make(directory: &Path) -> io::Result<()> {
+/// Removes something that can be done without; whether there was anything. A store that was put aside
+/// goes first: a copy that has begun would have to be begun anew.
+pub fn make(directory: &Path) -> io::Result<bool> {
+    if aside::is_there(directory) {
+        aside::discard(directory)?;
+        return Ok(true);
+    }
+    let copy = directory.join(INCOMING).exists();
     replacing::discard(directory)?;
-    aside::discard(directory)
+    Ok(copy)
 }
 
 /// Bytes in the write-ahead log: at opening all of them may have to be written once more.

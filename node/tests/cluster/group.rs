@@ -112,8 +112,15 @@ impl Group {
             .await
             .expect("another replica leads");
         // The threads of the killed one may still hold the disk for a moment.
-        let store = until(PATIENCE, "the disk is free", || {
-            std::future::ready(Store::open(&path, fresh).ok())
+        let mut refusal = String::new();
+        let store = until(Duration::from_secs(25), "the disk is free", || {
+            eprintln!("DEBUG {refusal}");
+            let opened = Store::open(&path, fresh);
+            std::future::ready(
+                opened
+                    .inspect_err(|error| refusal = format!("{error:?}"))
+                    .ok(),
+            )
         })
         .await;
         let ports = self.ports.clone();

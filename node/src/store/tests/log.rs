@@ -446,9 +446,10 @@ fn a_trimmed_log_goes_on_from_where_it_was_trimmed() {
 
 #[test]
 fn what_was_trimmed_cannot_be_read() {
-    let (fixture, entries) = entries(5);
-    append(&fixture.store, &entries);
-    fixture.store.apply(&entries).unwrap();
+    let mut fixture = Fixture::new();
+    for n in 0..5 {
+        fixture.write(vec![put_resource(&n.to_string(), b"content")]);
+    }
     let trimmed = LogChange {
         trim: Some(2),
         ..LogChange::default()
