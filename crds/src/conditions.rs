@@ -129,6 +129,18 @@ reasons! {
         "A volume is missing, lost or being deleted. It is replaced once another replica in sync is ready.";
     VOLUME_PENDING = "VolumePending" on [(STORAGE_HEALTHY, "False")]:
         "A volume is not bound yet.";
+    DISK_FULL = "DiskFull" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's volume has no room left. Its process waits until there is some, and the others go on without it where they can. Raise spec.storage.size, or make the volume larger.";
+    DISK_FAILED = "DiskFailed" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's disk did not carry out a write. Its process starts anew and goes on if the disk does; nothing acknowledged is lost. If this lasts, replace the volume: delete its claim.";
+    DAMAGED = "Damaged" on [(STORAGE_HEALTHY, "False")]:
+        "Bytes on a replica's volume are not those that were written. Where another replica leads, it is filled anew by itself. If it is the only one in sync, its data are kept and not served: restore the volume from a snapshot of it.";
+    DIVERGED = "Diverged" on [(STORAGE_HEALTHY, "False")]:
+        "A replica came to another state than the leader. It is filled anew by itself where another replica leads. Tell the developers: the message says where.";
+    OUTDATED_VOLUME = "OutdatedVolume" on [(STORAGE_HEALTHY, "False")]:
+        "A replica's volume lacks writes that it had made durable, as after going back to an older snapshot of it. It is filled anew by itself where another replica leads. Otherwise bring back the latest volume.";
+    CLONED_VOLUME = "ClonedVolume" on [(STORAGE_HEALTHY, "False")]:
+        "A pod has a copy of another pod's volume. It is filled anew by itself, as a replica of its own.";
     VOLUMES_BOUND = "VolumesBound" on [(STORAGE_HEALTHY, "True")]:
         "Every volume is bound and as large as desired.";
     INVALID_SPEC = "InvalidSpec" on [(STALLED, "True")]:
@@ -141,6 +153,31 @@ reasons! {
         "spec.suspend is true: the operator changes nothing, the nodes go on serving.";
     ACTIVE = "Active" on [(SUSPENDED, "False")]:
         "The operator looks after the tenant.";
+}
+
+/// What a node's process can end for because of its disk or what is on it.
+pub const STORAGE_FAULTS: [Reason; 6] = [
+    DISK_FULL,
+    DISK_FAILED,
+    DAMAGED,
+    DIVERGED,
+    OUTDATED_VOLUME,
+    CLONED_VOLUME,
+];
+
+/// The last word of a node's process that ended because of its disk, as its pod's status carries it:
+/// the reason's name, a colon, a sentence.
+pub fn termination_message(reason: Reason, sentence: &str) -> String {
+    format!("{}: {sentence}", reason.name)
+}
+
+/// The reason and the sentence of such a last word; nothing if a process ended for anything else.
+pub fn read_termination_message(message: &str) -> Option<(Reason, &str)> {
+    let (name, sentence) = message.split_once(": ")?;
+    let reason = STORAGE_FAULTS
+        .into_iter()
+        .find(|reason| reason.name == name)?;
+    Some((reason, sentence))
 }
 
 /// The table of [`TABLE`] in Markdown, one row per reason and condition type.
@@ -189,6 +226,24 @@ mod tests {
                 assert!(TYPES.contains(condition_type), "{}", reason.name);
                 assert!(["True", "False"].contains(status), "{}", reason.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_node_s_last_word_reads_back_as_written() {
+        for reason in STORAGE_FAULTS {
+            assert_eq!(reason.status_on(STORAGE_HEALTHY), Some("False"));
+            let message = termination_message(reason, "the file x: is gone");
+            let expected = Some((reason, "the file x: is gone"));
+            assert_eq!(read_termination_message(&message), expected);
+        }
+        for other in [
+            "",
+            "panicked",
+            "AsDesired: all is well",
+            "Error: DiskFull: no",
+        ] {
+            assert_eq!(read_termination_message(other), None, "{other}");
         }
     }
 

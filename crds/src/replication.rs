@@ -128,6 +128,11 @@ pub struct ReplicationStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["replicaId".to_string()]))]
     pub replicas: Vec<KnownReplica>,
 
+    /// Every replica in sync holds the log up to this index, at least: one whose disk was put back to an
+    /// older state is recognised by it. Written with any other change, so it may lag behind.
+    #[serde(default)]
+    pub held_index: i64,
+
     /// The last change of leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,

@@ -162,6 +162,18 @@ pub struct Serve {
     /// How fast this replica's store may be read by those that are copied anew, all together.
     #[arg(long, env = "PERCOLATE_SNAPSHOT_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(64 << 10..))]
     pub snapshot_bytes_per_second: u64,
+    /// How fast this replica reads its own files in search of damage. A store of more than 30 times as
+    /// many bytes takes longer than half a minute to be read.
+    #[arg(long, env = "PERCOLATE_SCRUB_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..))]
+    pub scrub_bytes_per_second: u64,
+    /// Where the reason is written when this process ends because of its disk, if that file exists.
+    #[arg(
+        long,
+        env = "PERCOLATE_TERMINATION_LOG",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub termination_log: PathBuf,
     /// Largest request body, in bytes, before and after decompression.
     #[arg(long, env = "PERCOLATE_BODY_LIMIT_BYTES", value_name = "BYTES", default_value_t = crate::server::limits::BODY_BYTES)]
     pub body_limit_bytes: usize,

@@ -37,6 +37,7 @@ use self::rescue::Rescuing;
 use self::retention::Retention;
 use self::status::StatusPublisher;
 use self::tail::Tail;
+use crate::fault::{Fault, Found};
 use crate::health::Liveness;
 use crate::metrics::Metrics;
 use crate::register::Registry;
@@ -104,9 +105,24 @@ pub enum DriverError {
     /// The threads for the disk could not be started.
     #[error("cannot start the disk's threads")]
     Threads(#[source] std::io::Error),
-    /// A copied snapshot could not be made to take the store's place.
+    /// A copied snapshot could not be written, or not be made to take the store's place.
     #[error("a copied snapshot cannot be put in place")]
     Snapshot(#[source] std::io::Error),
+    /// This replica's data are not to be trusted.
+    #[error("this replica must not go on")]
+    Found(#[source] Found),
+}
+
+impl DriverError {
+    /// What is wrong with the disk or what is on it, if that is the reason.
+    pub fn found(&self) -> Option<Found> {
+        match self {
+            Self::Disk(error) => error.fault().map(|fault| Found::new(fault, error)),
+            Self::Snapshot(error) => Some(Found::new(Fault::of_write(error), error)),
+            Self::Found(found) => Some(found.clone()),
+            Self::Oplog | Self::Threads(_) => None,
+        }
+    }
 }
 
 /// The loop and everything it owns.
@@ -150,6 +166,8 @@ pub struct Driver {
     applied: Index,
     leads: bool,
     in_sync: bool,
+    /// What the machine has found out about this replica's data.
+    unfit: Option<Found>,
 }
 
 /// What the rest of the node needs of a driver.
@@ -233,6 +251,7 @@ impl Driver {
             applied: durable.applied.index,
             leads: false,
             in_sync: false,
+            unfit: None,
         };
         Ok((
             driver,
@@ -252,6 +271,7 @@ impl Driver {
         let _watch = AbortOnDrop(tokio::spawn(async move { registry.follow(views).await }));
         let mut ticks = tokio::time::interval(self.tick_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.step(Input::Applied(vec![self.store.digest()]));
         loop {
             tokio::select! {
                 Some(done) = self.done.recv() => self.disk_done(done)?,
@@ -280,10 +300,19 @@ impl Driver {
             self.apply_more();
             self.disk.submit();
             self.look_after();
-            if self.tail.has_failed() {
-                return Err(DriverError::Oplog);
-            }
+            self.check_fitness()?;
         }
+    }
+
+    /// Whoever may be damaged must not serve, nor be promoted.
+    fn check_fitness(&self) -> Result<(), DriverError> {
+        if let Some(found) = self.store.found().or(self.unfit.as_ref()) {
+            return Err(DriverError::Found(found.clone()));
+        }
+        if self.tail.has_failed() {
+            return Err(DriverError::Oplog);
+        }
+        Ok(())
     }
 
     /// Take in what else has arrived, so that it shares a sync and a frame.
@@ -317,7 +346,12 @@ impl Driver {
                 self.step(Input::Persisted(ticket));
                 self.tail.forget(self.applied, self.replica.durable());
             }
-            Done::Applied { entries, outcomes } => {
+            Done::Applied {
+                entries,
+                outcomes,
+                digests,
+            } => {
+                self.step(Input::Applied(digests));
                 if let Some(last) = entries.last() {
                     self.applied = last.head.index;
                 }
@@ -483,6 +517,9 @@ impl Driver {
         }
         self.in_sync = in_sync;
         let copying = self.copied.at(Instant::now());
+        if let Position::Stranded(reason) = standing.position {
+            self.unfit = reach::unfit(reason);
+        }
         self.answers.freshen(self.applied);
         let queued = self.writes.len() + self.commands.len();
         self.metrics.set_queued_commands(queued);

@@ -22,6 +22,8 @@
 //! | `request_duration_seconds` | histogram | `method`, `route`, `status` | HTTP requests; `status` is `2xx` … `5xx` |
 //! | `log_sync_duration_seconds` | histogram | | one append to the log with its sync |
 //! | `apply_duration_seconds` | histogram | | making one batch of entries visible |
+//! | `scrub_pass_bytes` | gauge | | read by the present or latest search for damage |
+//! | `scrub_passes_total` | counter | `result` | searches for damage: `whole`, `damaged` |
 //! | `resident_bytes` | gauge | | memory of this process |
 //! | `cpu_seconds_total` | counter | | processor time of this process |
 //! | `build_info` | info | `version` | always 1 |
@@ -31,6 +33,7 @@
 
 mod process;
 mod requests;
+mod scrub;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -123,6 +126,7 @@ pub struct Metrics {
     registry: Registry,
     replica: ReplicaLevels,
     process: process::Usage,
+    scrubbing: scrub::Scrubbing,
     queued_commands: Level,
     log_base_index: Level,
     open_watches: Level,
@@ -163,6 +167,7 @@ impl Metrics {
             registry: Registry::with_prefix("percolate_node"),
             replica: ReplicaLevels::default(),
             process: process::Usage::default(),
+            scrubbing: scrub::Scrubbing::default(),
             queued_commands: Level::default(),
             log_base_index: Level::default(),
             open_watches: Level::default(),
@@ -219,6 +224,7 @@ impl Metrics {
             self.applies.clone(),
         );
         self.process.register(registry);
+        self.scrubbing.register(registry);
         registry.register(
             "build",
             "This program",

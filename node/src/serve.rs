@@ -1,9 +1,9 @@
 //! `percolate serve`: a replica in a pod. Puts the parts together, and takes them down in order.
 //!
 //! ```text
-//! store ─▶ driver ─▶ handle ─▶ API (8000)      stop: hand over ─▶ API drains ─▶ links ─▶ store
-//!            ▲└────▶ links (7400)
-//!            └─────▶ health (9100)
+//! quarantine ─▶ store ─▶ driver ─▶ handle ─▶ API (8000)   stop: hand over ─▶ API drains ─▶ links ─▶ store
+//!                 │        ▲└────▶ links (7400)           fault: mark ─▶ termination message
+//!                scrub     └─────▶ health (9100)
 //! ```
 
 use std::sync::Arc;
@@ -14,15 +14,22 @@ use percolate_core::identity::ReplicaId;
 use percolate_core::replica::Timing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::driver::{Driver, DriverError, Ended, Ends, Options};
+use crate::fault::Found;
 use crate::health::{self, Health, Liveness};
 use crate::metrics::{Metrics, counted};
+use crate::quarantine::{self, Place, mark};
+use crate::register::Registry;
 use crate::register::kubernetes::KubernetesRegister;
+use crate::scrub::{Pacing, Scrubber};
 use crate::server::{self, App, HttpForwarder, Limits, TokenSource, Watches};
-use crate::store::Store;
+use crate::store::{OpenError, Store};
+use crate::tenant::Status;
+use crate::termination;
 use crate::tls::{self, Connector, Security, Tls};
 use crate::transport::{LinkService, Network};
 
@@ -44,52 +51,126 @@ pub enum Next {
 
 /// Run a replica until it is told to stop, or has to begin anew.
 pub async fn run(options: cli::Serve) -> anyhow::Result<Next> {
+    let ended = run_replica(&options).await;
+    if let Some(found) = ended.as_ref().err().and_then(found_in) {
+        conclude(&options, &found);
+    }
+    ended
+}
+
+/// What is wrong with the disk, if that is why this replica ended.
+fn found_in(error: &anyhow::Error) -> Option<Found> {
+    error.chain().find_map(|cause| {
+        let driver = cause.downcast_ref().and_then(DriverError::found);
+        let opening = || cause.downcast_ref().and_then(OpenError::found);
+        driver
+            .or_else(opening)
+            .or_else(|| cause.downcast_ref::<Found>().cloned())
+    })
+}
+
+/// Nothing of this replica may serve any more that is not to be trusted, and people are told.
+fn conclude(options: &cli::Serve, found: &Found) {
+    if found.fault.spoils_data()
+        && !mark::is_there(&options.data_dir)
+        && let Err(error) = mark::set(&options.data_dir, found)
+    {
+        tracing::error!(%error, "cannot mark the store");
+    }
+    termination::tell(&options.termination_log, found);
+}
+
+async fn run_replica(options: &cli::Serve) -> anyhow::Result<Next> {
     let tls = Tls::load(&options.tls_dir).context("cannot load the certificates")?;
+    let registry = KubernetesRegister::connect(&options.namespace, &options.register).await?;
+    let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
+    if !settle(options, &registry, &metrics, &liveness).await? {
+        return Ok(Next::Stop);
+    }
     let store =
         Store::open(&options.data_dir, ReplicaId(random())).context("cannot open the store")?;
     let store = Arc::new(store);
-    let registry = KubernetesRegister::connect(&options.namespace, &options.register).await?;
-    let (metrics, liveness) = (Arc::new(Metrics::new()), Liveness::default());
-    let api_port = options.api_listen.port();
-    let domain = options.peer_domain.clone();
     let (driver, ends) = Driver::new(
         Arc::clone(&store),
         Arc::new(registry),
-        network(&options, &tls),
-        Options {
-            pod: options.pod.clone(),
-            timing: Timing::new(options.heartbeat_ms, options.takeover_after_ms),
-            log_keep_bytes: options.log_keep_bytes,
-            snapshot_bytes_per_second: options.snapshot_bytes_per_second,
-            api_url: Box::new(move |pod| format!("https://{pod}.{domain}:{api_port}")),
-            entropy: random(),
-        },
+        network(options, &tls),
+        driver_options(options),
         Arc::clone(&metrics),
         liveness.clone(),
     )?;
     let replica_id = store.durable().replica_id;
     tracing::info!(tenant = %options.tenant_id, %replica_id, pod = %options.pod, "starting");
+    let pacing = Pacing::at(options.scrub_bytes_per_second);
+    let _scrubber =
+        Scrubber::start(store, pacing, Arc::clone(&metrics)).map_err(DriverError::Threads)?;
     let watch_tls = tokio::spawn(tls.clone().watch());
     let health = Health {
         liveness,
         status: ends.status.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let health = tokio::spawn(tls::serve(
-        bind(options.health_listen).await?,
-        Security::None,
-        health::router(health),
-        tls::Limits {
-            connections: HEALTH_CONNECTIONS,
-            ..tls::Limits::default()
-        },
-        CancellationToken::new(),
-    ));
+    let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
     let driver = tokio::spawn(driver.run());
-    let ended = serve(&options, tls, ends, metrics, replica_id, driver).await;
+    let ended = serve(options, tls, ends, metrics, replica_id, driver).await;
     watch_tls.abort();
     health.abort();
     ended
+}
+
+/// See to what hinders the store from being opened, alive but not ready meanwhile. Whether it may be
+/// opened then: otherwise this replica was told to stop.
+async fn settle(
+    options: &cli::Serve,
+    registry: &dyn Registry,
+    metrics: &Arc<Metrics>,
+    liveness: &Liveness,
+) -> anyhow::Result<bool> {
+    let place = Place::new(&options.data_dir, &options.pod);
+    if !place.is_hindered() {
+        return Ok(true);
+    }
+    let (_status, unready) = watch::channel(Status::joining(ReplicaId(0)));
+    let health = Health {
+        liveness: liveness.clone(),
+        status: unready,
+        metrics: Arc::clone(metrics),
+    };
+    let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
+    let settled = tokio::select! {
+        settled = quarantine::settle(&place, registry, liveness) => settled.map(|()| true),
+        () = told_to_stop() => Ok(false),
+    };
+    health.abort();
+    let _ = health.await; // the port is free again
+    Ok(settled?)
+}
+
+async fn serve_health(listener: TcpListener, health: Health) {
+    let limits = tls::Limits {
+        connections: HEALTH_CONNECTIONS,
+        ..tls::Limits::default()
+    };
+    let never = CancellationToken::new();
+    tls::serve(
+        listener,
+        Security::None,
+        health::router(health),
+        limits,
+        never,
+    )
+    .await;
+}
+
+fn driver_options(options: &cli::Serve) -> Options {
+    let (domain, port) = (options.peer_domain.clone(), options.api_listen.port());
+    Options {
+        pod: options.pod.clone(),
+        timing: Timing::new(options.heartbeat_ms, options.takeover_after_ms),
+        log_keep_bytes: options.log_keep_bytes,
+        snapshot_bytes_per_second: options.snapshot_bytes_per_second,
+        api_url: Box::new(move |pod| format!("https://{pod}.{domain}:{port}")),
+        entropy: random(),
+    }
 }
 
 fn network(options: &cli::Serve, tls: &Tls) -> Network {

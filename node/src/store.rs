@@ -17,6 +17,7 @@
 //! to an item ([`percolate_core::apply`]). Calls block on the disk.
 
 mod applying;
+pub mod aside;
 mod changes;
 mod codec;
 mod engine;
@@ -33,17 +34,20 @@ mod oplog;
 mod pending;
 mod replacing;
 mod rescue;
+pub mod room;
+pub mod scrub;
 mod state_hash;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use percolate_core::identity::{Epoch, Incarnation, Index, ReplicaId};
 use percolate_core::log::{Head, Piece, Place, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
 use percolate_core::operation::Outcome;
+use percolate_core::replica::StateDigest;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, WriteBatch};
 
@@ -53,6 +57,8 @@ use self::keys::Family;
 use self::listing::View;
 pub use self::listing::{ListQuery, Page};
 use self::meta::Fact;
+use self::state_hash::{StateHash, Tally};
+use crate::fault::{Fault, Found};
 
 /// What this replica had made durable when last asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,23 +101,43 @@ pub struct Store {
     db: DB,
     durable: Mutex<Durable>,
     /// Held while applying: entries are applied one after the other.
-    applying: Mutex<()>,
-    /// Set for good once a write failed.
+    applying: Mutex<Applying>,
+    /// Set for good once a write failed or damage was found.
     stopped: AtomicBool,
+    /// Why, if the disk is to blame.
+    found: OnceLock<Found>,
+}
+
+/// What one batch of applied entries hands to the next.
+#[derive(Debug, Default)]
+struct Applying {
+    hash: StateHash,
+    /// The hashes after each entry of the latest batch.
+    tallies: Vec<Tally>,
 }
 
 impl Store {
     /// Open the store in `directory`, making it if there is none. `fresh` is the identity of the
     /// disk if this is its first use; otherwise the disk keeps the one it has.
     pub fn open(directory: &Path, fresh: ReplicaId) -> Result<Self, OpenError> {
-        let (db, durable) = opening::open(directory, fresh)?;
+        let (db, durable, hash) = opening::open(directory, fresh)?;
+        aside::remember(directory, durable.replica_id);
         Ok(Self {
             directory: directory.to_owned(),
             db,
             durable: Mutex::new(durable),
-            applying: Mutex::new(()),
+            applying: Mutex::new(Applying {
+                hash,
+                tallies: Vec::new(),
+            }),
             stopped: AtomicBool::new(false),
+            found: OnceLock::new(),
         })
+    }
+
+    /// What is wrong with the disk, once something is. From then on nothing is read or written.
+    pub fn found(&self) -> Option<&Found> {
+        self.found.get()
     }
 
     /// What is durable, as of the last `persist` and `apply` that returned.
@@ -130,7 +156,7 @@ impl Store {
     /// pages and report success the next time, so nothing in this process can tell what is on the
     /// disk. Every later write is refused ([`StoreError::Stopped`]); the next start reads what is there.
     pub fn persist(&self, change: &LogChange) -> Result<(), StoreError> {
-        let base = self.stopping_on_error(|| {
+        let base = self.writing(|| {
             for step in self.first_cuts(change)? {
                 self.commit(&step)?;
             }
@@ -244,15 +270,22 @@ impl Store {
     /// The head of the entry at `index`, also of the last one trimmed; `None` outside the oplog.
     pub fn head(&self, index: Index) -> Result<Option<Head>, StoreError> {
         let base = self.durable().base;
-        oplog::head(&self.db, base, index)
+        self.reading(|| oplog::head(&self.db, base, index))
     }
 
     /// Copies everything as it is now into `directory`, by links where the file system can. It is
     /// that of some applied index, not below [`Store::applied`] before the call.
     pub fn checkpoint(&self, directory: &Path) -> Result<(), StoreError> {
+        self.unless_stopped()?;
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
             .map_err(StoreError::engine("make a checkpoint"))
+            .inspect_err(|error| {
+                // Lack of room for a copy is no reason to end what the copy is made of.
+                if error.fault() == Some(Fault::Damaged) {
+                    self.blame(error);
+                }
+            })
     }
 
     /// Where snapshots for other replicas are kept while they are read; emptied at every start.
@@ -275,6 +308,11 @@ impl Store {
         replacing::discard(&self.directory)
     }
 
+    /// Throws away the store that was put aside: this one has taken its place for good.
+    pub fn discard_aside(&self) -> io::Result<()> {
+        aside::discard(&self.directory)
+    }
+
     /// All files of a snapshot are in [`Store::incoming`], verified and synced: the next
     /// [`Store::open`] puts them in place of this store.
     pub fn mark_incoming_complete(&self) -> io::Result<()> {
@@ -284,7 +322,7 @@ impl Store {
     /// Entries from `from` on, in order, at least one if there is one, stopping before their
     /// payloads exceed `max_bytes`. A gap or an unreadable entry is an error, never skipped.
     pub fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<SharedEntry>, StoreError> {
-        oplog::read(&self.db, from, max_bytes)
+        self.reading(|| oplog::read(&self.db, from, max_bytes))
     }
 
     /// The first of the entries that were cut and are kept aside, in the order of their places, at
@@ -298,46 +336,112 @@ impl Store {
     ///
     /// After an error the process must end, as after [`Store::persist`].
     pub fn apply(&self, entries: &[SharedEntry]) -> Result<Vec<Outcome>, StoreError> {
-        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stopping_on_error(|| {
-            let applied = applying::apply(&self.db, &self.durable(), entries)?;
+        let mut applying = self.lock_applying();
+        self.writing(|| {
+            let applied = applying::apply(&self.db, &self.durable(), applying.hash, entries)?;
             self.db
                 .write(applied.batch)
                 .map_err(StoreError::engine("apply entries"))?;
             self.lock_durable().applied = applied.head;
+            if let Some(last) = applied.tallies.last() {
+                applying.hash = last.hash;
+            }
+            applying.tallies = applied.tallies;
             Ok(applied.outcomes)
         })
     }
 
+    /// The hash of the state as it is now, kept with every change.
+    pub fn digest(&self) -> StateDigest {
+        let applying = self.lock_applying();
+        let (index, hash) = (self.applied().index, applying.hash);
+        Tally { index, hash }.into()
+    }
+
+    /// The hashes of the state after each entry of the latest [`Store::apply`], handed out once.
+    pub fn take_digests(&self) -> Vec<StateDigest> {
+        let tallies = std::mem::take(&mut self.lock_applying().tallies);
+        tallies.into_iter().map(StateDigest::from).collect()
+    }
+
     /// The item under `key`, unless it is deleted or an edge with a deleted endpoint.
     pub fn get(&self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
-        View::new(&self.db).get(key)
+        self.reading(|| View::new(&self.db).get(key))
     }
 
     /// A page of the items that readers see, in the order of their keys.
     pub fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        View::new(&self.db).list(query)
+        self.reading(|| View::new(&self.db).list(query))
     }
 
     /// A page of the items that changed after a position, in the order of change, tombstones included.
     pub fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
-        feed::read(&self.db, query)
+        self.reading(|| feed::read(&self.db, query))
     }
 
     /// A hash over everything replicas hold in common, with the head it belongs to. Equal at equal
-    /// heads on all replicas. Reads everything: for tests and for people who suspect damage.
+    /// heads on all replicas. Reads everything, unlike the hash that is kept with every change.
     pub fn state_hash(&self) -> Result<(Head, [u8; 32]), StoreError> {
-        state_hash::compute(&self.db)
+        let counted = state_hash::recount(&self.db, |_| true)?;
+        Ok(counted.map_or_else(Default::default, |counted| {
+            (counted.applied, counted.hash.bytes())
+        }))
     }
 
-    fn stopping_on_error<T>(
-        &self,
-        write: impl FnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    /// Counts what is stored and compares it with the hash kept with every change: damage that no
+    /// checksum shows is found so. `pace` is told the bytes of each line and may end it by saying no.
+    pub fn recount(&self, pace: impl FnMut(usize) -> bool) -> Result<(), StoreError> {
+        self.reading(|| {
+            let Some(counted) = state_hash::recount(&self.db, pace)? else {
+                return Ok(());
+            };
+            let applied = counted.applied.index;
+            match counted.kept {
+                Some(kept) if kept.index == applied && kept.hash != counted.hash => {
+                    Err(StoreError::OtherState { applied })
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Damage was seen from outside the engine: from now on nothing is read or written.
+    pub fn report(&self, found: Found) {
+        let _ = self.found.set(found);
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// After any error the process must restart.
+    fn writing<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.unless_stopped()?;
+        write().inspect_err(|error| {
+            self.stopped.store(true, Ordering::Release);
+            self.blame(error);
+        })
+    }
+
+    /// Only an error that the disk is to blame for stops the store.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.unless_stopped()?;
+        read().inspect_err(|error| self.blame(error))
+    }
+
+    fn unless_stopped(&self) -> Result<(), StoreError> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(StoreError::Stopped);
         }
-        write().inspect_err(|_| self.stopped.store(true, Ordering::Release))
+        Ok(())
+    }
+
+    fn blame(&self, error: &StoreError) {
+        if let Some(fault) = error.fault() {
+            self.report(Found::new(fault, error));
+        }
+    }
+
+    fn lock_applying(&self) -> MutexGuard<'_, Applying> {
+        // Assigned only after a batch was written: a panic elsewhere cannot have left it half changed.
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_durable(&self) -> MutexGuard<'_, Durable> {

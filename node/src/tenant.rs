@@ -186,6 +186,31 @@ pub struct Status {
     pub as_of: Option<Instant>,
 }
 
+impl Status {
+    /// Of a replica that has not found out anything yet.
+    pub fn joining(replica_id: ReplicaId) -> Self {
+        Self {
+            replica_id,
+            incarnation: None,
+            role: Role::Joining,
+            epoch: 0,
+            leader: None,
+            leader_pod: None,
+            leader_url: None,
+            in_sync: Vec::new(),
+            last: 0,
+            committed: 0,
+            applied: 0,
+            lag: 0,
+            serving: false,
+            state: ReplicaState::Probing,
+            copying: None,
+            members: Vec::new(),
+            as_of: None,
+        }
+    }
+}
+
 /// A request to the driver. Sent through [`Handle`].
 #[derive(Debug)]
 pub enum Command {

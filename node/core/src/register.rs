@@ -9,7 +9,7 @@ mod state;
 use std::collections::BTreeSet;
 
 pub use self::state::{ParseStateError, ReplicaState};
-use crate::identity::{Epoch, Incarnation, ReplicaId};
+use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 
 /// What the register holds once a tenant has had a leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Register {
     pub replicas: Vec<Member>,
     /// What was answered to [`View::requests`].
     pub answers: Vec<Answer>,
+    /// Every member of `in_sync` holds the log up to here, at least. Written with whatever changes.
+    pub held: Index,
     /// The latest change of leader.
     pub last_failover: Option<Failover>,
 }
@@ -234,6 +236,7 @@ mod tests {
             in_sync: in_sync.iter().copied().map(ReplicaId).collect(),
             replicas: Vec::new(),
             answers: Vec::new(),
+            held: 0,
             last_failover: None,
         }
     }

@@ -11,6 +11,7 @@
 //!
 //! What it deliberately does not do: look into payloads, apply entries, talk to clients.
 
+mod agreement;
 mod effect;
 mod follower;
 mod freshness;
@@ -25,6 +26,7 @@ mod standing;
 mod takeover;
 mod writes;
 
+pub use agreement::StateDigest;
 pub use effect::{ChangeOutcome, Effect, Input, Persist, Refusal, Stranded, Ticket};
 pub use freshness::{Fresh, Proven};
 pub use message::Message;
@@ -33,6 +35,7 @@ pub use standing::{Position, Standing};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::ReadLog;
 use crate::register::{FailoverReason, Register, Version, View};
+use agreement::Agreement;
 use follower::{Follower, Leaving};
 use leader::Leader;
 use set_aside::SetAside;
@@ -148,6 +151,7 @@ pub struct Replica {
     /// Entries cut from this log that a leader has yet to take.
     set_aside: Option<SetAside>,
     writes: Writes,
+    agreement: Agreement,
     commit: Index,
     entropy: u64,
     /// Marks sent to leaders since the process started.
@@ -174,6 +178,7 @@ impl Replica {
             leaving: None,
             set_aside: restored.set_aside.then(|| SetAside::new(0, now)),
             writes: Writes::new(restored.promised_epoch, restored.last),
+            agreement: Agreement::default(),
             commit: restored.applied,
             entropy,
             marks_made: 0,
@@ -194,6 +199,7 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message, log),
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
+            Input::Applied(digests) => self.applied(digests),
             Input::SnapshotFetched => self.install_snapshot(),
             Input::SnapshotRead { by, percent } => self.snapshot_read(by, percent, log),
             Input::Propose { id, payload } => self.propose(id, payload),
@@ -242,6 +248,15 @@ impl Replica {
             Message::LeadershipMoved => self.read_register(),
             Message::Offer(offer) => self.receive_offer(from, offer, log),
             Message::Rescued { places } => self.forget(places, log),
+            Message::Outrun(outrun) => self.receive_outrun(outrun),
+        }
+    }
+
+    fn applied(&mut self, digests: Vec<StateDigest>) {
+        if let Some(at) = self.agreement.applied(digests)
+            && matches!(self.role, Role::Follower(_))
+        {
+            self.strand(Stranded::Diverged { at });
         }
     }
 
@@ -313,6 +328,10 @@ impl Replica {
             self.led = register
                 .filter(|register| register.leader == self.config.replica)
                 .map_or(0, |register| register.epoch);
+            // R1 on a disk that has forgotten what it promised: it promised no more than the register
+            // has seen since.
+            let seen = register.map_or(0, |register| register.epoch);
+            self.promised = self.promised.max(seen);
         }
         if unchanged {
             self.orient(log);
@@ -346,6 +365,9 @@ impl Replica {
             return self.strand(Stranded::OtherIncarnation);
         }
         let (epoch, leads) = (register.epoch, register.leader == self.config.replica);
+        if let Some(reason) = self.unfit(register, log) {
+            return self.strand(reason);
+        }
         match &self.role {
             Role::Leader(leader) if leader.epoch >= epoch => self.tend_register(log),
             Role::Leader(_) => self.step_down(),
@@ -363,6 +385,23 @@ impl Replica {
                 self.follow_register();
             }
         }
+    }
+
+    /// Whether this disk cannot be what the register takes it for.
+    fn unfit(&self, register: &Register, log: &impl ReadLog) -> Option<Stranded> {
+        if !matches!(self.role, Role::Follower(_)) {
+            return None;
+        }
+        let me = self.config.replica;
+        if register
+            .pod_of(me)
+            .is_some_and(|pod| pod != self.config.pod)
+        {
+            return Some(Stranded::Cloned);
+        }
+        let (held, last) = (register.held, log.last().index);
+        let lacks = register.in_sync.contains(&me) && last < held;
+        lacks.then_some(Stranded::Outdated { held, last })
     }
 
     fn strand(&mut self, reason: Stranded) {
@@ -395,7 +434,9 @@ impl Replica {
             return;
         }
         unsettled.in_flight = true;
-        if !unsettled.proposed.contains(&register) {
+        // Only whom it counts on matters: the rest may differ with every attempt.
+        let in_sync = |known: &Register| known.in_sync == register.in_sync;
+        if !unsettled.proposed.iter().any(in_sync) {
             unsettled.proposed.push(register.clone());
         }
         self.effects

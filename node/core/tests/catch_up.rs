@@ -59,6 +59,7 @@ impl Pair {
             in_sync: BTreeSet::from([LEADER]),
             replicas: vec![member(LEADER), member(FOLLOWER)],
             answers: Vec::new(),
+            held: 0,
             last_failover: None,
         };
         let view = View {

@@ -124,6 +124,7 @@ fn view(version: u64, epoch: Epoch, leader: ReplicaId, in_sync: &[ReplicaId]) ->
             leader,
             in_sync: in_sync.iter().copied().collect(),
             replicas: members.to_vec(),
+            held: 0,
             answers: Vec::new(),
             last_failover: None,
         }),
@@ -184,6 +185,9 @@ fn append(
         last,
         quiet: false,
         proven: None,
+        start: 0,
+        counted: false,
+        digest: None,
     };
     Input::Received {
         from,

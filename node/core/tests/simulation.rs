@@ -153,6 +153,21 @@ fn a_slow_disk_is_waited_for_or_left_out_and_nothing_is_lost() {
     assert!(dropped > 0, "no disk that hangs was ever left out");
 }
 
+/// F20: a disk that was put back to an earlier state, or is a copy of another's, is noticed before its
+/// replica is counted on for anything, and is filled anew; nothing acknowledged is lost.
+#[test]
+fn disks_put_back_or_cloned_are_noticed_and_nothing_is_lost() {
+    let mut sum = [0; 2];
+    for world in survey(Scenario::SpoiledDisks) {
+        for (sum, count) in sum.iter_mut().zip(world.spoilt()) {
+            *sum += count;
+        }
+    }
+    let [put_back, cloned] = sum;
+    println!("{put_back} disks put back, {cloned} cloned");
+    assert!(put_back > 0 && cloned > 0);
+}
+
 /// F36: who is to stop while writes stall is told in time that it may, and nothing is lost.
 #[test]
 fn a_leader_that_stops_while_writes_stall_is_told_in_time() {

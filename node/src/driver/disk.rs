@@ -15,7 +15,7 @@ use std::time::Instant;
 use percolate_core::identity::Index;
 use percolate_core::log::SharedEntry;
 use percolate_core::operation::Outcome;
-use percolate_core::replica::{Persist, Ticket};
+use percolate_core::replica::{Persist, StateDigest, Ticket};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -29,6 +29,8 @@ pub(super) enum Done {
     Applied {
         entries: Vec<SharedEntry>,
         outcomes: Vec<Outcome>,
+        /// The hash of the state after each.
+        digests: Vec<StateDigest>,
     },
     /// The disk failed: nothing in this process can tell what is on it.
     Failed(StoreError),
@@ -189,7 +191,11 @@ fn apply(
     while let Some(entries) = batches.blocking_recv() {
         let began = Instant::now();
         let applied = match store.apply(&entries) {
-            Ok(outcomes) => Done::Applied { entries, outcomes },
+            Ok(outcomes) => Done::Applied {
+                entries,
+                outcomes,
+                digests: store.take_digests(),
+            },
             Err(error) => Done::Failed(error),
         };
         metrics.observe_apply(began.elapsed());

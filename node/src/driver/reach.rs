@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percolate_core::identity::{Index, ReplicaId};
-use percolate_core::replica::{Input, Persist};
+use percolate_core::replica::{Input, Persist, Stranded};
 
 use super::{AbortOnDrop, Driver};
+use crate::fault::{Fault, Found};
 use crate::snapshot::incoming::{self, FetchError, Place, Source};
 use crate::store::Store;
 
@@ -50,7 +51,7 @@ impl Driver {
         }
     }
 
-    /// In sync after all: what was copied so far is of no use.
+    /// In sync after all: what was copied so far is of no use, nor is a store that was put aside.
     pub(super) fn discard_copy(&mut self) {
         self.copying = None;
         self.copied.clear();
@@ -58,6 +59,9 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.discard_incoming() {
                 tracing::warn!(%error, "a copied snapshot stays until it is needed");
+            }
+            if let Err(error) = store.discard_aside() {
+                tracing::warn!(%error, "the store that was put aside stays until room is needed");
             }
         });
     }
@@ -93,6 +97,10 @@ impl Driver {
                     make_room(store, &error).await;
                     tokio::time::sleep(FULL_AGAIN_AFTER).await;
                 }
+                Err(FetchError::Write(error)) => {
+                    // What was copied stays.
+                    store.report(Found::new(Fault::of_write(&error), &error));
+                }
                 Err(error) => {
                     let cause = error.source().map(ToString::to_string);
                     tracing::warn!(from = %source.pod, %error, cause, "copying a snapshot is tried again");
@@ -102,6 +110,7 @@ impl Driver {
         });
         self.copying = Some((replica, AbortOnDrop(task)));
     }
+
     /// Tell the machine how far those are who copy this replica.
     pub(super) fn tell_of_readers(&mut self) {
         let readers: BTreeMap<ReplicaId, u8> = self.outgoing.progress().into_iter().collect();
@@ -132,4 +141,24 @@ async fn make_room(store: Arc<Store>, error: &FetchError) {
     if let Ok(Err(error)) = discarded {
         tracing::warn!(%error, "what was copied of a snapshot stays");
     }
+}
+
+/// What standing aside says of this replica's data; nothing where a person has to act.
+pub(super) fn unfit(reason: Stranded) -> Option<Found> {
+    let (fault, what) = match reason {
+        Stranded::RegisterEmpty | Stranded::OtherIncarnation => return None,
+        Stranded::Diverged { at } => (
+            Fault::Diverged,
+            format!("this replica differs from its leader at index {at}"),
+        ),
+        Stranded::Outdated { held, last } => (
+            Fault::Outdated,
+            format!("this replica had entries up to {held} on its disk, which now ends at {last}"),
+        ),
+        Stranded::Cloned => (
+            Fault::Cloned,
+            "another pod holds the replica that this disk is a copy of".to_owned(),
+        ),
+    };
+    Some(Found { fault, what })
 }

@@ -46,25 +46,7 @@ impl StatusPublisher {
         started: Instant,
         api_url: Box<dyn Fn(&str) -> String + Send>,
     ) -> (Self, watch::Receiver<Status>) {
-        let (sender, receiver) = watch::channel(Status {
-            replica_id,
-            incarnation: None,
-            role: Role::Joining,
-            epoch: 0,
-            leader: None,
-            leader_pod: None,
-            leader_url: None,
-            in_sync: Vec::new(),
-            last: 0,
-            committed: 0,
-            applied: 0,
-            lag: 0,
-            serving: false,
-            state: ReplicaState::Probing,
-            copying: None,
-            members: Vec::new(),
-            as_of: None,
-        });
+        let (sender, receiver) = watch::channel(Status::joining(replica_id));
         let age = Age {
             started,
             pending: None,

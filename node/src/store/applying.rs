@@ -21,9 +21,10 @@ use rocksdb::{DB, WriteBatch};
 
 use super::codec;
 use super::error::StoreError;
-use super::keys::{Family, Position};
-use super::meta::{self, Fact};
+use super::keys::Position;
+use super::meta;
 use super::pending::Pending;
+use super::state_hash::{StateHash, Tally};
 use super::{Durable, epochs, idempotency, items};
 
 /// What applying some entries comes to.
@@ -32,16 +33,20 @@ pub(super) struct Applied {
     pub(super) head: Head,
     /// One for each entry.
     pub(super) outcomes: Vec<Outcome>,
+    /// The hash of the state after each entry.
+    pub(super) tallies: Vec<Tally>,
 }
 
-/// Apply `entries` after what `durable` says is applied. Nothing is written yet.
+/// Apply `entries` after what `durable` says is applied, to a state of `hash`. Nothing is written yet.
 pub(super) fn apply(
     db: &DB,
     durable: &Durable,
+    hash: StateHash,
     entries: &[SharedEntry],
 ) -> Result<Applied, StoreError> {
-    let mut pending = Pending::new(db);
+    let mut pending = Pending::new(db, hash);
     let mut head = durable.applied;
+    let mut tallies = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         if !entry.follows(head) {
@@ -56,15 +61,20 @@ pub(super) fn apply(
                 last: durable.last.index,
             });
         }
-        epochs::note_end(&mut pending, head, entry.head.epoch);
+        epochs::note_end(&mut pending, head, entry.head.epoch)?;
         outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
         head = entry.head;
+        let (index, hash) = (head.index, pending.hash());
+        tallies.push(Tally { index, hash });
     }
-    pending.put(Family::Meta, meta::APPLIED.to_vec(), head.encode());
+    pending.put_fact(meta::APPLIED, &head);
+    let (index, hash) = (head.index, pending.hash());
+    pending.put_fact(meta::STATE_HASH, &Tally { index, hash });
     Ok(Applied {
         batch: pending.into_batch(),
         head,
         outcomes,
+        tallies,
     })
 }
 
@@ -133,37 +143,38 @@ fn perform(
     };
     let before = Before {
         pending,
-        positions: RefCell::default(),
+        stored: RefCell::default(),
     };
     let dot = Dot {
         actor,
         sequence: index,
     };
     let applied = apply::apply(transaction, dot, &before)?;
-    let positions = before.positions.into_inner();
+    let mut stored = before.stored.into_inner();
     for (ordinal, (key, item)) in (0..).zip(applied.writes) {
         let position = Position { index, ordinal };
-        items::write(pending, &key, item, position, positions.get(&key).copied());
+        let previous = stored.remove(&key);
+        items::write(pending, &key, item, position, previous);
     }
     Ok(applied.outcome)
 }
 
 /// The items as they are before a transaction. Everything it writes was read here first, so where
-/// that changed last is known and need not be read again.
+/// that changed last and how it is stored is known and need not be read again.
 struct Before<'p, 'db> {
     pending: &'p Pending<'db>,
-    positions: RefCell<BTreeMap<ItemKey, Position>>,
+    stored: RefCell<BTreeMap<ItemKey, (Position, Vec<u8>)>>,
 }
 
 impl ReadItems for Before<'_, '_> {
     type Error = StoreError;
 
     fn read(&self, key: &ItemKey) -> Result<Option<Item>, StoreError> {
-        let Some(stored) = items::find(self.pending, &key.to_bytes())? else {
+        let Some((found, bytes)) = items::find(self.pending, &key.to_bytes())? else {
             return Ok(None);
         };
-        let mut positions = self.positions.borrow_mut();
-        positions.insert(key.clone(), stored.position);
-        Ok(Some(stored.item))
+        let mut stored = self.stored.borrow_mut();
+        stored.insert(key.clone(), (found.position, bytes));
+        Ok(Some(found.item))
     }
 }

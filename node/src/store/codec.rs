@@ -7,7 +7,6 @@ use percolate_core::operation::{IdempotencyRecord, Transaction};
 
 use super::error::StoreError;
 use super::keys::Family;
-use super::oplog;
 
 pub(super) use percolate_api::codec::{encode_item, encode_record, fingerprint};
 
@@ -22,7 +21,10 @@ pub(super) fn decode_record(key: &[u8], bytes: &[u8]) -> Result<IdempotencyRecor
 /// The transaction in the payload of the entry at `index`. One that cannot be read stops this
 /// replica: leaving it out would make it differ from the others for good.
 pub(super) fn decode_transaction(index: Index, payload: &[u8]) -> Result<Transaction, StoreError> {
-    codec::decode_transaction(payload).map_err(undecodable(Family::Oplog, &oplog::key(index)))
+    codec::decode_transaction(payload).map_err(|error| StoreError::UnknownTransaction {
+        index,
+        reason: error.to_string(),
+    })
 }
 
 fn undecodable(family: Family, key: &[u8]) -> impl FnOnce(codec::DecodeError) -> StoreError {

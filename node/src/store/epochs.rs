@@ -20,10 +20,11 @@ use super::pending::Pending;
 const BY_EPOCH: u8 = b'e';
 
 /// An entry of epoch `next` follows `last`: if that ended its epoch, note how far it came.
-pub(super) fn note_end(pending: &mut Pending, last: Head, next: Epoch) {
+pub(super) fn note_end(pending: &mut Pending, last: Head, next: Epoch) -> Result<(), StoreError> {
     if last.index > 0 && last.epoch < next {
-        put(pending, last.place());
+        put(pending, last.place())?;
     }
+    Ok(())
 }
 
 /// Whether the entry that was made at `place`, rescued in epoch `now`, has its turn only now. It has
@@ -36,7 +37,7 @@ pub(super) fn take_turn(
     // A leader has all that it has made itself in its log.
     let is_first = place.epoch < now && find(pending, place.epoch)? < place.index;
     if is_first {
-        put(pending, place);
+        put(pending, place)?;
     }
     Ok(is_first)
 }
@@ -50,9 +51,12 @@ fn find(pending: &Pending, epoch: Epoch) -> Result<Index, StoreError> {
         .ok_or_else(|| StoreError::undecodable(Family::Idempotency, &key, "it has another width"))
 }
 
-fn put(pending: &mut Pending, place: Place) {
+fn put(pending: &mut Pending, place: Place) -> Result<(), StoreError> {
+    let key = by_epoch(place.epoch);
+    let old = pending.get(Family::Idempotency, &key)?;
     let value = place.index.to_be_bytes().to_vec();
-    pending.put(Family::Idempotency, by_epoch(place.epoch), value);
+    pending.put(Family::Idempotency, key, old.as_deref(), value);
+    Ok(())
 }
 
 fn by_epoch(epoch: Epoch) -> Vec<u8> {

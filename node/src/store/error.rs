@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use percolate_core::identity::Index;
 use percolate_core::model::KindMismatch;
+use rocksdb::ErrorKind;
 
 use super::keys::Family;
+use crate::fault::{Fault, Found};
 
 /// Why a directory could not be opened as a store.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,7 @@ pub enum OpenError {
         known: u32,
     },
     /// The bytes on disk are not what was written.
-    #[error("{path} is damaged: empty this replica's volume and it is copied anew from the others")]
+    #[error("{path} is damaged")]
     Damaged {
         /// The store's directory.
         path: PathBuf,
@@ -76,8 +78,16 @@ pub enum StoreError {
         /// The engine's answer.
         source: rocksdb::Error,
     },
-    /// An earlier write failed, so nothing more is written.
-    #[error("an earlier write failed, the process must restart")]
+    /// The engine could not read. What cannot be read is as lost as what is wrong.
+    #[error("the storage engine could not {doing}")]
+    Read {
+        /// What was tried.
+        doing: &'static str,
+        /// The engine's answer.
+        source: rocksdb::Error,
+    },
+    /// An earlier write failed or damage was found: nothing more is read or written.
+    #[error("the store has failed before, the process must restart")]
     Stopped,
     /// A value is not what this version writes.
     #[error("the value of {key} in {} cannot be read: {reason}", family.name())]
@@ -94,6 +104,28 @@ pub enum StoreError {
     Gap {
         /// The index without an entry.
         missing: Index,
+    },
+    /// An entry on the disk does not extend the entry before it.
+    #[error("entry {index} in the oplog does not follow entry {last}")]
+    Broken {
+        /// The entry's index.
+        index: Index,
+        /// The entry it stands after.
+        last: Index,
+    },
+    /// An entry of the log was written by a version that knows more. Nothing is wrong with the disk.
+    #[error("entry {index} cannot be understood: {reason}")]
+    UnknownTransaction {
+        /// The entry's index.
+        index: Index,
+        /// What is not understood.
+        reason: String,
+    },
+    /// What is stored is not what applying the log has led to.
+    #[error("the items are not those that were applied up to {applied}")]
+    OtherState {
+        /// The index at which they were compared.
+        applied: Index,
     },
     /// An entry does not extend the entry before it.
     #[error("entry {index} does not follow entry {last}")]
@@ -158,6 +190,36 @@ impl StoreError {
         move |source| Self::Engine { doing, source }
     }
 
+    /// For `map_err` on the engine's calls that only read.
+    pub(super) fn reading(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> Self {
+        move |source| Self::Read { doing, source }
+    }
+
+    /// What is wrong with the disk; `None` when the caller, or another version, is to blame.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Engine { source, .. } => fault_of(source),
+            // Bytes that cannot be read are as lost as wrong ones. Taken for a failing disk they would
+            // come up again at every start, on a replica that is counted on meanwhile.
+            Self::Read { source, .. } if is_unreadable(source) => Some(Fault::Damaged),
+            Self::Read { source, .. } => fault_of(source),
+            Self::Undecodable { .. }
+            | Self::Gap { .. }
+            | Self::Broken { .. }
+            | Self::KindMismatch(_)
+            | Self::OtherState { .. } => Some(Fault::Damaged),
+            Self::Stopped
+            | Self::UnknownTransaction { .. }
+            | Self::NotNext { .. }
+            | Self::NotInLog { .. }
+            | Self::CutsApplied { .. }
+            | Self::NoIncarnation { .. }
+            | Self::ForeignSnapshot { .. }
+            | Self::TrimsUnapplied { .. }
+            | Self::PromiseFalls { .. } => None,
+        }
+    }
+
     pub(super) fn undecodable(family: Family, key: &[u8], reason: impl Into<String>) -> Self {
         Self::Undecodable {
             family,
@@ -165,6 +227,42 @@ impl StoreError {
             reason: reason.into(),
         }
     }
+}
+
+impl OpenError {
+    /// What is wrong with the disk, if that is what hinders.
+    pub fn found(&self) -> Option<Found> {
+        let fault = match self {
+            Self::CreateDirectory { source, .. } | Self::Replace { source, .. } => {
+                Some(Fault::of_write(source))
+            }
+            Self::Damaged { source, .. } => source.fault(),
+            Self::Engine { source, .. } => fault_of(source),
+            Self::Locked { .. } | Self::NewerFormat { .. } => None,
+        };
+        fault.map(|fault| Found::new(fault, self))
+    }
+}
+
+/// What the engine's answer means. It gives no code for the operating system's, only its text.
+fn fault_of(error: &rocksdb::Error) -> Option<Fault> {
+    const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+    let text = error.to_string();
+    if FULL.iter().any(|full| text.contains(full)) {
+        return Some(Fault::DiskFull);
+    }
+    match error.kind() {
+        ErrorKind::Corruption => Some(Fault::Damaged),
+        ErrorKind::IOError => Some(Fault::DiskFailed),
+        _ => None,
+    }
+}
+
+/// Whether a sector or a file is gone for good, as far as can be told.
+fn is_unreadable(error: &rocksdb::Error) -> bool {
+    const GONE: [&str; 2] = ["Input/output error", "No such file or directory"];
+    let text = error.to_string();
+    error.kind() == ErrorKind::IOError && GONE.iter().any(|gone| text.contains(gone))
 }
 
 /// Keys are short; a longer one is cut to what a log line can take.

@@ -91,7 +91,7 @@ pub(super) fn read(db: &DB, query: &FeedQuery) -> Result<FeedPage, StoreError> {
     );
     let mut bytes = 0;
     for (scanned, line) in lines.enumerate() {
-        let (line, key) = line.map_err(StoreError::engine("read the feed of changes"))?;
+        let (line, key) = line.map_err(StoreError::reading("read the feed of changes"))?;
         if page.changes.len() >= query.limit || scanned >= SCANNED_PER_PAGE {
             page.at_end = false;
             break;
@@ -127,7 +127,7 @@ fn changed_item(
 ) -> Result<Vec<u8>, StoreError> {
     let stored = snapshot
         .get_cf_opt(engine::family(db, Family::Items), key, passing(snapshot))
-        .map_err(StoreError::engine("read a changed item"))?;
+        .map_err(StoreError::reading("read a changed item"))?;
     // Item and line are written together: a feed that names what is not so is damage, not news.
     match stored {
         Some(stored) if items::decode_position(key, &stored)? == position => Ok(stored),
@@ -150,7 +150,7 @@ fn position(line: &[u8]) -> Result<Position, StoreError> {
 fn applied(db: &DB, snapshot: &Snapshot<'_>) -> Result<Index, StoreError> {
     let head = snapshot
         .get_cf(engine::family(db, Family::Meta), meta::APPLIED)
-        .map_err(StoreError::engine("read the applied head"))?;
+        .map_err(StoreError::reading("read the applied head"))?;
     let Some(head) = head else { return Ok(0) };
     Head::decode(&head)
         .map(|head| head.index)

@@ -66,20 +66,27 @@ pub(super) fn remember(
 ) -> Result<(), StoreError> {
     let mut places: Places = pending.fact(meta::IDEMPOTENCY)?.unwrap_or_default();
     let value = [&[FORMAT][..], &codec::encode_record(record)].concat();
-    pending.put(Family::Idempotency, by_key(key.as_str()), value);
-    pending.put(
-        Family::Idempotency,
-        by_order(places.next),
-        encode_order(record.hlc, key.as_str()),
-    );
+    // Whoever remembers has looked for the key and found nothing.
+    pending.put(Family::Idempotency, by_key(key.as_str()), None, value);
+    let order = encode_order(record.hlc, key.as_str());
+    pending.put(Family::Idempotency, by_order(places.next), None, order);
     places.next += 1;
     for place in places.first..places.first + forgettable(pending, places, record.hlc)? {
-        let (_, key) = read_order(pending, place)?;
-        pending.delete(Family::Idempotency, by_key(&key));
-        pending.delete(Family::Idempotency, by_order(place));
+        forget(pending, place)?;
         places.first += 1;
     }
-    pending.put(Family::Meta, meta::IDEMPOTENCY.to_vec(), places.encode());
+    pending.put_fact(meta::IDEMPOTENCY, &places);
+    Ok(())
+}
+
+fn forget(pending: &mut Pending, place: u64) -> Result<(), StoreError> {
+    let (hlc, key) = read_order(pending, place)?;
+    let at = by_key(&key);
+    let record = pending.get(Family::Idempotency, &at)?;
+    let record = record.ok_or_else(|| unreadable(&at))?;
+    pending.delete(Family::Idempotency, at, &record);
+    let order = encode_order(hlc, &key);
+    pending.delete(Family::Idempotency, by_order(place), &order);
     Ok(())
 }
 

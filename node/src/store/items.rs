@@ -54,29 +54,31 @@ pub(super) fn key(bytes: &[u8]) -> Result<ItemKey, StoreError> {
         .map_err(|error| StoreError::undecodable(Family::Items, bytes, error.to_string()))
 }
 
-/// The item as it will be once `pending` is written.
-pub(super) fn find(pending: &Pending, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-    let bytes = pending.get(Family::Items, key)?;
-    bytes.map(|bytes| decode(key, &bytes)).transpose()
+/// The item as it will be once `pending` is written, and as it is stored.
+pub(super) fn find(pending: &Pending, key: &[u8]) -> Result<Option<(Stored, Vec<u8>)>, StoreError> {
+    let Some(bytes) = pending.get(Family::Items, key)? else {
+        return Ok(None);
+    };
+    Ok(Some((decode(key, &bytes)?, bytes)))
 }
 
 /// Store `item`, changed at `position`, and move its line in the feed there from its `previous`
-/// position, if it was there before.
+/// position, if it was there before; that comes with what was stored then.
 pub(super) fn write(
     pending: &mut Pending,
     key: &ItemKey,
     item: Item,
     position: Position,
-    previous: Option<Position>,
+    previous: Option<(Position, Vec<u8>)>,
 ) {
     let key = key.to_bytes();
-    if let Some(previous) = previous {
-        pending.delete(Family::Changes, changes::key(previous).to_vec());
+    if let Some((previous, _)) = &previous {
+        let line = changes::key(*previous);
+        pending.delete(Family::Changes, line.to_vec(), &key);
     }
-    pending.put(
-        Family::Changes,
-        changes::key(position).to_vec(),
-        key.clone(),
-    );
-    pending.put(Family::Items, key, encode(&Stored { position, item }));
+    let line = changes::key(position).to_vec();
+    pending.put(Family::Changes, line, None, key.clone());
+    let old = previous.as_ref().map(|(_, bytes)| bytes.as_slice());
+    let value = encode(&Stored { position, item });
+    pending.put(Family::Items, key, old, value);
 }

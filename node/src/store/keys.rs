@@ -17,6 +17,7 @@
 //! | `meta` | `applied` | `epoch:u64 index:u64 chain:16` | for good | `Store::apply` |
 //! | `meta` | `base` | `epoch:u64 index:u64 chain:16`, the last entry trimmed | for good | `Store::persist` |
 //! | `meta` | `idempotency` | `first:u64 next:u64`, the places in use | for good | `Store::apply` |
+//! | `meta` | `state_hash` | `index:u64 hash:32` ([`super::state_hash`]); of no meaning unless `index` is that of `applied` | for good | `Store::apply` |
 //!
 //! What `Store::persist` writes is synced before it returns. What `Store::apply` writes is not: a
 //! crash loses a suffix of it, and applying the oplog again brings it back.

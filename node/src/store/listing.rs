@@ -89,7 +89,7 @@ impl<'a> View<'a> {
         let mut bytes = 0;
         let mut last = None;
         for (scanned, row) in rows.enumerate() {
-            let (key, value) = row.map_err(StoreError::engine("list items"))?;
+            let (key, value) = row.map_err(StoreError::reading("list items"))?;
             let full = page.items.len() >= query.limit
                 || bytes + value.len() > PAGE_BYTES && !page.items.is_empty();
             if full || scanned >= SCANNED_PER_PAGE {
@@ -136,7 +136,7 @@ impl<'a> View<'a> {
         let value = self
             .snapshot
             .get_cf(engine::family(self.db, Family::Items), &key)
-            .map_err(StoreError::engine("read an item"))?;
+            .map_err(StoreError::reading("read an item"))?;
         value
             .map(|value| items::decode(&key, &value).map(|stored| stored.item))
             .transpose()

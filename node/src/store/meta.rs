@@ -12,6 +12,7 @@ pub(super) const PROMISED_EPOCH: &[u8] = b"promised_epoch";
 pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const BASE: &[u8] = b"base";
 pub(super) const IDEMPOTENCY: &[u8] = b"idempotency";
+pub(super) const STATE_HASH: &[u8] = b"state_hash";
 
 /// A fact with a fixed width on disk.
 pub(super) trait Fact: Sized {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! copied snapshot takes its place -> make directory -> engine opens -> format is known
-//!   -> new disk gets its identity -> log and state match
+//!   -> new disk gets its identity -> log and state match -> the state's hash is known
 //! ```
 
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use super::error::{OpenError, StoreError};
 use super::keys::{self, Family};
 use super::meta::{self, Fact};
 use super::pending::read_fact;
+use super::state_hash::{self, StateHash, Tally};
 use super::{engine, oplog, replacing};
 
 /// How many of the last entries are verified at every start: those a crash can have touched.
@@ -25,7 +26,13 @@ const VERIFIED_ENTRIES: Index = 16;
 /// Bytes of entries verified at once; one larger entry is read whole.
 const VERIFIED_BYTES: usize = 1024 * 1024;
 
-pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), OpenError> {
+/// Bytes counted between two messages about a long count.
+const REPORT_EVERY_BYTES: usize = 256 << 20;
+
+pub(super) fn open(
+    directory: &Path,
+    fresh: ReplicaId,
+) -> Result<(DB, Durable, StateHash), OpenError> {
     replacing::settle(directory)?;
     let path = directory.join(replacing::DATABASE);
     make(directory, &path)?;
@@ -48,7 +55,36 @@ pub(super) fn open(directory: &Path, fresh: ReplicaId) -> Result<(DB, Durable), 
     }
     let durable = recall(&db).map_err(damaged)?;
     verify(&db, &durable).map_err(damaged)?;
-    Ok((db, durable))
+    let hash = recall_hash(&db, &durable).map_err(damaged)?;
+    Ok((db, durable, hash))
+}
+
+/// The hash of the state. A version that does not know of it leaves none behind, or one of an
+/// earlier index: then every line is counted once.
+fn recall_hash(db: &DB, durable: &Durable) -> Result<StateHash, StoreError> {
+    let index = durable.applied.index;
+    let kept: Option<Tally> = read_fact(db, meta::STATE_HASH)?;
+    if let Some(tally) = kept.filter(|tally| tally.index == index) {
+        return Ok(tally.hash);
+    }
+    if index == 0 {
+        return Ok(StateHash::default());
+    }
+    let (mut bytes, mut told) = (0, 0);
+    let counted = state_hash::recount(db, |line| {
+        bytes += line;
+        if bytes - told >= REPORT_EVERY_BYTES {
+            told = bytes;
+            tracing::info!(bytes, "counting what is stored, once");
+        }
+        true
+    })?;
+    let hash = counted.map(|counted| counted.hash).unwrap_or_default();
+    let tally = Tally { index, hash }.encode();
+    // Lost in a crash, it is counted again.
+    db.put_cf(engine::family(db, Family::Meta), meta::STATE_HASH, tally)
+        .map_err(StoreError::engine("keep the state's hash"))?;
+    Ok(hash)
 }
 
 fn make(directory: &Path, path: &Path) -> Result<(), OpenError> {
@@ -94,7 +130,7 @@ fn initialize(db: &DB, fresh: ReplicaId) -> Result<(), StoreError> {
             .iterator_cf(engine::family(db, family), IteratorMode::Start)
             .next()
         {
-            let (key, _) = found.map_err(StoreError::engine("look for data"))?;
+            let (key, _) = found.map_err(StoreError::reading("look for data"))?;
             return Err(StoreError::undecodable(
                 family,
                 &key,
@@ -157,7 +193,7 @@ pub(super) fn verify(db: &DB, durable: &Durable) -> Result<(), StoreError> {
     while from.index < last.index {
         for entry in oplog::read(db, from.index + 1, VERIFIED_BYTES)? {
             if !entry.follows(from) {
-                return Err(StoreError::NotNext {
+                return Err(StoreError::Broken {
                     index: entry.head.index,
                     last: from.index,
                 });

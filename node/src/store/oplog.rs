@@ -73,7 +73,7 @@ pub(super) fn head(db: &DB, base: Head, index: Index) -> Result<Option<Head>, St
     let key = key(index);
     let value = db
         .get_pinned_cf(engine::family(db, Family::Oplog), key)
-        .map_err(StoreError::engine("read an entry"))?;
+        .map_err(StoreError::reading("read an entry"))?;
     value
         .map(|value| split(&key, &value).map(|(head, _)| head))
         .transpose()
@@ -85,7 +85,7 @@ pub(super) fn last(db: &DB, base: Head) -> Result<Head, StoreError> {
     let Some(item) = backwards.next() else {
         return Ok(base);
     };
-    let (key, value) = item.map_err(StoreError::engine("find the last entry"))?;
+    let (key, value) = item.map_err(StoreError::reading("find the last entry"))?;
     split(&key, &value).map(|(head, _)| head)
 }
 
@@ -100,7 +100,7 @@ pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedE
     let mut entries: Vec<SharedEntry> = Vec::new();
     let mut bytes = 0;
     for (item, expected) in forwards.zip(from..) {
-        let (key, value) = item.map_err(StoreError::engine("read the oplog"))?;
+        let (key, value) = item.map_err(StoreError::reading("read the oplog"))?;
         let payload_bytes = value.len().saturating_sub(HEADER_BYTES);
         if !entries.is_empty() && bytes + payload_bytes > max_bytes {
             break;
@@ -113,7 +113,7 @@ pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedE
             .last()
             .filter(|previous| !entry.follows(previous.head))
         {
-            return Err(StoreError::NotNext {
+            return Err(StoreError::Broken {
                 index: expected,
                 last: previous.head.index,
             });

@@ -26,13 +26,13 @@ use super::{Durable, engine, opening, oplog, rescue};
 pub(super) const DATABASE: &str = "store";
 
 /// Where a snapshot is copied to, below the data directory.
-const INCOMING: &str = "incoming";
+pub(super) const INCOMING: &str = "incoming";
 
 /// Where snapshots for others are, below the data directory. Nobody reads them after a restart.
 pub(super) const OUTGOING: &str = "outgoing";
 
 /// The copy that is to be the store.
-const NEXT: &str = "next";
+pub(super) const NEXT: &str = "next";
 
 /// The copied files, below [`INCOMING`].
 const FILES: &str = "files";
@@ -129,13 +129,13 @@ fn adopt(copy: &DB, own: &Durable, applied: Head) -> Result<(), StoreError> {
         .map_err(StoreError::engine("take over the copied snapshot"))
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

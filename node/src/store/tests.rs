@@ -2,6 +2,8 @@
 
 mod applying;
 mod crash;
+mod damage;
+mod faults;
 mod feed;
 mod log;
 mod reading;

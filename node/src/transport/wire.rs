@@ -6,7 +6,7 @@ use percolate_api::proto::replication::v1 as proto;
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::log::{Chain, Entry, Head, Place, SharedEntry};
 use percolate_core::replica::message;
-use percolate_core::replica::{Message, Proven};
+use percolate_core::replica::{Message, Proven, StateDigest};
 
 /// Why an envelope cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,12 @@ pub(super) enum WireError {
     #[error("{field} is missing")]
     Missing { field: &'static str },
     /// A fixed-size part has another size.
-    #[error("{field} has {bytes} bytes, not 16")]
-    Length { field: &'static str, bytes: usize },
+    #[error("{field} has {bytes} bytes, not {wanted}")]
+    Length {
+        field: &'static str,
+        bytes: usize,
+        wanted: usize,
+    },
 }
 
 /// An envelope's content.
@@ -60,6 +64,12 @@ fn encode(message: &Message) -> proto::envelope::Message {
             quiet: append.quiet,
             proven_mark: append.proven.map_or(0, |proven| proven.mark),
             proven_commit: append.proven.map_or(0, |proven| proven.commit),
+            start: append.start,
+            counted: append.counted,
+            digest: append.digest.map(|digest| proto::StateDigest {
+                index: digest.index,
+                hash: digest.hash.to_vec(),
+            }),
         }),
         Message::Appended(appended) => Wire::Appended(proto::Appended {
             epoch: appended.epoch,
@@ -92,6 +102,10 @@ fn encode(message: &Message) -> proto::envelope::Message {
         }
         Message::Rescued { places } => Wire::Rescued(proto::Rescued {
             places: places.iter().copied().map(encode_place).collect(),
+        }),
+        Message::Outrun(outrun) => Wire::Outrun(proto::Outrun {
+            epoch: outrun.epoch,
+            committed: Some(encode_head(outrun.committed)),
         }),
     }
 }
@@ -156,6 +170,9 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
                 mark: append.proven_mark,
                 commit: append.proven_commit,
             }),
+            start: append.start,
+            counted: append.counted,
+            digest: append.digest.map(decode_digest).transpose()?,
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
             epoch: appended.epoch,
@@ -190,6 +207,10 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
         Wire::Rescued(rescued) => Message::Rescued {
             places: rescued.places.iter().map(decode_place).collect(),
         },
+        Wire::Outrun(outrun) => Message::Outrun(message::Outrun {
+            epoch: outrun.epoch,
+            committed: decode_head("committed", outrun.committed)?,
+        }),
     })
 }
 
@@ -216,10 +237,22 @@ fn decode_entry(entry: proto::Entry) -> Result<Entry, WireError> {
     })
 }
 
+fn decode_digest(digest: proto::StateDigest) -> Result<StateDigest, WireError> {
+    Ok(StateDigest {
+        index: digest.index,
+        hash: sized("hash", &digest.hash)?,
+    })
+}
+
 fn sixteen(field: &'static str, bytes: &[u8]) -> Result<[u8; 16], WireError> {
+    sized(field, bytes)
+}
+
+fn sized<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], WireError> {
     bytes.try_into().map_err(|_| WireError::Length {
         field,
         bytes: bytes.len(),
+        wanted: N,
     })
 }
 
@@ -242,6 +275,12 @@ mod tests {
                 last: 1,
                 quiet: true,
                 proven: Some(Proven { mark: 7, commit: 1 }),
+                start: 1,
+                counted: true,
+                digest: Some(StateDigest {
+                    index: 1,
+                    hash: [9; 32],
+                }),
             }),
             Message::Appended(message::Appended {
                 epoch: 3,
@@ -270,6 +309,10 @@ mod tests {
             Message::Rescued {
                 places: vec![Place { epoch: 3, index: 1 }, Place { epoch: 3, index: 2 }],
             },
+            Message::Outrun(message::Outrun {
+                epoch: 3,
+                committed: last,
+            }),
         ];
         for message in messages {
             let sent = envelope(ReplicaId(1), ReplicaId(2), Incarnation(3), &message);

@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use percolate_core::model::{ItemId, ItemKey};
 use percolate_core::operation::{Action, IdempotencyKey, Operation, Outcome, PutResource};
 use percolate_core::register::ReplicaState;
 use percolate_core::replica::Timing;
-use percolate_node::driver::{Driver, Ended, Options};
+use percolate_node::driver::{Driver, Options};
+use percolate_node::fault::Found;
 use percolate_node::health::Liveness;
 use percolate_node::metrics::Metrics;
+use percolate_node::quarantine::{self, Place, mark};
 use percolate_node::register::memory::MemoryRegister;
 use percolate_node::store::Store;
 use percolate_node::tenant::{Handle, Role, SessionToken, Status};
@@ -65,7 +68,8 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
 
 struct Running {
     handle: Handle,
-    driver: JoinHandle<Ended>,
+    /// Ends when the process is to begin anew; with what was found, if it must not go on as it was.
+    driver: JoinHandle<Option<Found>>,
     links: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -116,9 +120,20 @@ impl Group {
     pub(crate) async fn revive(&mut self, ordinal: usize) {
         let path = self.directory.path().join(format!("acme-{ordinal}"));
         let fresh = ReplicaId(uuid::Uuid::new_v4().as_u128());
+        let place = Place::new(&path, &format!("acme-{ordinal}"));
+        quarantine::settle(&place, &self.register, &Liveness::default())
+            .await
+            .expect("another replica leads");
         // The threads of the killed one may still hold the disk for a moment.
-        let store = until(PATIENCE, "the disk is free", || {
-            std::future::ready(Store::open(&path, fresh).ok())
+        let mut refusal = String::new();
+        let store = until(Duration::from_secs(25), "the disk is free", || {
+            eprintln!("DEBUG {refusal}");
+            let opened = Store::open(&path, fresh);
+            std::future::ready(
+                opened
+                    .inspect_err(|error| refusal = format!("{error:?}"))
+                    .ok(),
+            )
         })
         .await;
         let ports = self.ports.clone();
@@ -164,7 +179,10 @@ impl Group {
             Limits::default(),
             stop.clone(),
         );
-        let driver = tokio::spawn(async move { driver.run().await.expect("the disk works") });
+        let driver = tokio::spawn(async move {
+            let ended = driver.run().await;
+            ended.err().map(|error| error.found().expect("a fault"))
+        });
         self.running[ordinal] = Some(Running {
             handle: ends.handle,
             driver,
@@ -189,7 +207,7 @@ impl Group {
         for ordinal in 0..self.running.len() {
             let ended = |running: &Running| running.driver.is_finished();
             if self.running[ordinal].as_ref().is_some_and(ended) {
-                self.kill(ordinal).await;
+                self.conclude(ordinal).await;
                 self.revive(ordinal).await;
                 revived += 1;
             }
@@ -215,6 +233,38 @@ impl Group {
             status.replica_id.0.to_be_bytes().to_vec(),
             incarnation.0.to_be_bytes().to_vec(),
         )
+    }
+
+    /// What a process does that has ended: it marks the store, if that must not serve any more.
+    async fn conclude(&mut self, ordinal: usize) {
+        let Some(running) = self.running[ordinal].take() else {
+            return;
+        };
+        running.stop.cancel();
+        running.links.abort();
+        let _ = running.links.await;
+        if let Some(found) = running.driver.await.expect("no panic") {
+            mark::set(&self.disk(ordinal), &found).expect("writable");
+        }
+    }
+
+    /// Waits for the process to end; what it found.
+    pub(crate) async fn ended(&mut self, ordinal: usize) -> Option<Found> {
+        until(PATIENCE, "the process ends", || {
+            let running = self.running[ordinal].as_ref().expect("it was running");
+            std::future::ready(running.driver.is_finished().then_some(()))
+        })
+        .await;
+        self.conclude(ordinal).await;
+        mark::Mark::read(&self.disk(ordinal)).map(|mark| Found {
+            fault: mark.fault,
+            what: mark.what,
+        })
+    }
+
+    /// The folder of a replica's data.
+    pub(crate) fn disk(&self, ordinal: usize) -> PathBuf {
+        self.directory.path().join(format!("acme-{ordinal}"))
     }
 
     pub(crate) fn empty_disk(&self, ordinal: usize) {

@@ -150,6 +150,7 @@ pub(crate) fn pod(ordinal: i32) -> Pod {
         ready: true,
         running: true,
         trouble: None,
+        storage_fault: None,
         revision: Some(NEW.to_owned()),
         role: Some(if ordinal == 0 { "leader" } else { "follower" }.to_owned()),
         machine: Machine::Answering { zone: None },

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use percolate_crds::replication::{ReplicationSpec, ReplicationStatus};
 
 pub use machine::Machine;
-pub use pod::{Pod, Trouble};
+pub use pod::{Pod, StorageFault, Trouble};
 pub use volume::{Claim, StorageClass};
 
 /// A tenant's surroundings at one moment, as far as the caches know.

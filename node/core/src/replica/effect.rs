@@ -1,6 +1,6 @@
 //! What goes into the replica machine and what comes out of it.
 
-use super::{Message, RequestId};
+use super::{Message, RequestId, StateDigest};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
 use crate::log::{Place, SharedEntry};
 use crate::register::{Register, Version, View};
@@ -27,6 +27,8 @@ pub enum Input {
     Unreachable(ReplicaId),
     /// The write with this ticket, and all before it, are on disk.
     Persisted(Ticket),
+    /// Committed entries were applied; the state after each of them, in order.
+    Applied(Vec<StateDigest>),
     /// What [`Effect::FetchSnapshot`] asked for has been copied, whole and verified.
     SnapshotFetched,
     /// How much of this replica's snapshot another one has copied; `None` when it is gone. Expected
@@ -183,6 +185,18 @@ pub enum Stranded {
     RegisterEmpty,
     /// The register belongs to another history than this disk (R7).
     OtherIncarnation,
-    /// This disk holds committed entries that differ from the leader's.
-    Diverged,
+    /// This replica came to another state than the leader, or committed other entries.
+    Diverged {
+        /// Where.
+        at: Index,
+    },
+    /// This disk lacks entries that it held: it is an older copy of itself.
+    Outdated {
+        /// It held entries up to here.
+        held: Index,
+        /// Its log ends here.
+        last: Index,
+    },
+    /// Another pod holds this replica: this disk is a copy of its.
+    Cloned,
 }

@@ -2,7 +2,7 @@
 
 use super::freshness::Marks;
 use super::handover::answers;
-use super::message::{Append, Appended, Join, Mismatch};
+use super::message::{Append, Appended, Join, Mismatch, Outrun};
 use super::set_aside::SetAside;
 use super::{Effect, Message, Millis, Replica, RequestId, Role, Stranded};
 use crate::identity::{Epoch, Incarnation, Index, ReplicaId};
@@ -202,7 +202,21 @@ impl Replica {
             Role::Leader(_) => self.step_down(),
             Role::Follower(_) | Role::Stranded(_) => {}
         }
+        if self.outruns(from, append, log) {
+            return;
+        }
         self.hear(from, append);
+        if let Some(at) = append
+            .digest
+            .and_then(|digest| self.agreement.named(digest))
+        {
+            return self.strand(Stranded::Diverged { at });
+        }
+        let (held, last) = (append.commit, log.last().index);
+        if append.counted && last < held {
+            // Nothing is committed without whoever is in sync, and nothing committed is ever cut.
+            return self.strand(Stranded::Outdated { held, last });
+        }
         if log.head(append.previous.index) != Some(append.previous) {
             self.persist_log(None, Vec::new(), log);
             if append.previous.index == append.base && append.base > log.base().index {
@@ -226,11 +240,32 @@ impl Replica {
         }
     }
 
+    /// Whether the leader lacks what is committed here. It is not followed then, but told so; unless it
+    /// has committed something else, in which case the others are with it.
+    fn outruns(&mut self, from: ReplicaId, append: &Append, log: &impl ReadLog) -> bool {
+        let Some(committed) = log.head(self.commit) else {
+            return false;
+        };
+        // A leader's log holds all that was committed before, and from its start on only its own epoch.
+        let contradicts =
+            append.start > 0 && append.start <= committed.index && committed.epoch < append.epoch;
+        if !contradicts {
+            return false;
+        }
+        if append.commit >= append.start {
+            self.strand(Stranded::Diverged { at: append.start });
+        } else {
+            let epoch = append.epoch;
+            self.send(from, Message::Outrun(Outrun { epoch, committed }));
+        }
+        true
+    }
+
     /// The leader's log begins after `base`, and this one does not contain what it is built on.
     fn ask_for_snapshot(&mut self, from: ReplicaId, base: Index) {
         if self.commit >= base {
             // What is trimmed was committed, so something else was committed here.
-            return self.strand(Stranded::Diverged);
+            return self.strand(Stranded::Diverged { at: base });
         }
         let Some(register) = self.register() else {
             return;
@@ -329,7 +364,7 @@ impl Replica {
         let kept = append.previous.index + known as Index;
         let conflict = !fresh.is_empty() && log.last().index > kept;
         if conflict && kept < self.commit {
-            self.strand(Stranded::Diverged);
+            self.strand(Stranded::Diverged { at: kept + 1 });
             return None;
         }
         Some((conflict.then_some(kept), fresh))

@@ -186,7 +186,7 @@ impl Replica {
             silent_ms: 0,
             rescued: 0,
         });
-        self.change_register(register);
+        self.change_register(self.with_held(register));
     }
 
     /// Tell everyone who waited. What was queued is refused (and goes to the new leader) or, if

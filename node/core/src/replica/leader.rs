@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use super::freshness::Rounds;
 use super::handover::Handover;
-use super::message::{Appended, Join, Mismatch};
+use super::message::{Appended, Join, Mismatch, Outrun};
 use super::progress::{Progress, Sender};
 use super::rescue::Rescue;
-use super::{Effect, Follower, Message, Millis, Refusal, Replica, RequestId, Role};
+use super::{Effect, Follower, Message, Millis, Refusal, Replica, RequestId, Role, Stranded};
 use crate::identity::{Epoch, Index, ReplicaId};
 use crate::log::{Entry, Head, ReadLog};
 use crate::register::{Action, Register};
@@ -185,6 +185,10 @@ impl Replica {
 
     pub(super) fn broadcast(&mut self, log: &impl ReadLog) {
         let promised = self.writes.durable_promise();
+        let in_sync = self
+            .view
+            .as_ref()
+            .and_then(|view| Some(&view.register.as_ref()?.in_sync));
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -200,12 +204,20 @@ impl Replica {
             commit: self.commit,
             base: log.base().index,
             last: log.last().index.min(leader.last.index),
+            start: leader.start,
+            counted: false,
+            digest: self.agreement.latest(),
+            name_every: self.config.timing.heartbeat,
         };
         let asked = !leader.confirmations.is_empty();
         for (replica, progress) in &mut leader.followers {
             let due = progress.heartbeat_due(self.now, self.config.timing.heartbeat)
                 || (asked && progress.asked < leader.round);
             progress.asked = leader.round;
+            let sender = Sender {
+                counted: in_sync.is_some_and(|in_sync| in_sync.contains(replica)),
+                ..sender
+            };
             for append in progress.frames(self.now, &sender, log, due) {
                 let (to, pod) = (*replica, progress.pod.clone());
                 self.effects.push(Effect::Send {
@@ -267,6 +279,22 @@ impl Replica {
         }
     }
 
+    /// A follower proves that this disk was put back to what it was before. Nothing was acknowledged
+    /// at this epoch, for that would have needed the follower.
+    pub(super) fn receive_outrun(&mut self, outrun: Outrun) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let (held, last) = (outrun.committed.index, leader.start - 1);
+        let proves = outrun.epoch == leader.epoch
+            && outrun.committed.epoch < leader.epoch
+            && held > last
+            && self.commit <= last;
+        if proves {
+            self.strand(Stranded::Outdated { held, last });
+        }
+    }
+
     /// A replica that does not hear this leader tells where it is.
     pub(super) fn receive_join(&mut self, from: ReplicaId, join: Join, log: &impl ReadLog) {
         self.receive_rejected(join.promised_epoch);
@@ -283,6 +311,14 @@ impl Replica {
         } else {
             log.last().index + 1
         };
+        let within = self.config.timing.drop_after;
+        let elsewhere = leader
+            .followers
+            .get(&from)
+            .is_some_and(|progress| progress.pod != join.pod && progress.is_live(now, within));
+        if elsewhere {
+            return; // a copy of the disk of a replica that is there: it finds out from the register
+        }
         let progress = leader
             .followers
             .entry(from)

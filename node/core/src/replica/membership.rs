@@ -67,7 +67,7 @@ impl Replica {
         };
         if self.is_worth_changing(&wanted) {
             self.states_told();
-            self.change_register(wanted);
+            self.change_register(self.with_held(wanted));
         }
         self.begin_requested_handover(log);
     }
@@ -149,6 +149,15 @@ impl Replica {
         std::iter::once(member(self.config.replica, &self.config.pod))
             .chain(others)
             .collect()
+    }
+
+    /// With what all members are known to hold, written down whenever something is written anyway: by
+    /// it a disk that was put back to an earlier state is recognised whoever leads.
+    pub(super) fn with_held(&self, register: Register) -> Register {
+        Register {
+            held: register.held.max(self.commit),
+            ..register
+        }
     }
 
     /// Copy no longer to replicas that are gone: those whose pods the operator dropped, and those

@@ -1,5 +1,6 @@
 //! What replicas say to each other. Every message may be lost, repeated, late or out of order.
 
+use super::StateDigest;
 use super::freshness::Proven;
 use crate::identity::{Epoch, Index};
 use crate::log::{Head, Place, SharedEntry};
@@ -31,6 +32,8 @@ pub enum Message {
         /// The entries, by their places in the log they were cut from.
         places: Vec<Place>,
     },
+    /// Follower to leader: you lack what was committed before your epoch.
+    Outrun(Outrun),
 }
 
 /// Entries that follow `previous`.
@@ -55,6 +58,12 @@ pub struct Append {
     pub quiet: bool,
     /// The latest mark of this follower that is proven.
     pub proven: Option<Proven>,
+    /// Index of the entry that began the epoch: all that was committed before it is below.
+    pub start: Index,
+    /// Whether the receiver is in sync, as far as the leader knows: it holds all that is committed.
+    pub counted: bool,
+    /// A state the leader has come to, now and then.
+    pub digest: Option<StateDigest>,
 }
 
 /// What a follower has durably at `epoch`.
@@ -80,6 +89,15 @@ pub struct Mismatch {
     /// Heads of the follower's log from its last backwards, ever wider spaced, ending with its
     /// base: the leader finds a common one in a single round trip.
     pub heads: Vec<Head>,
+}
+
+/// Proof that a leader's disk is an older copy of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outrun {
+    /// The leader's epoch.
+    pub epoch: Epoch,
+    /// Committed at an earlier epoch, where the leader has something else or nothing.
+    pub committed: Head,
 }
 
 /// Where a replica is and what it has.

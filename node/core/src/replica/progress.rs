@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::Millis;
 use super::freshness::Proven;
 use super::message::{Append, Appended, Mismatch};
+use super::{Millis, StateDigest};
 use crate::identity::{Epoch, Index};
 use crate::log::{Head, ReadLog, SharedEntry};
 use crate::register::ReplicaState;
@@ -67,6 +67,8 @@ pub(super) struct Progress {
     /// The latest mark it sent, and the latest that was proven.
     pub(super) mark: u64,
     pub(super) proven: Option<Proven>,
+    /// When it was last told what state the leader has come to.
+    named_at: Option<Millis>,
 }
 
 impl Progress {
@@ -90,6 +92,7 @@ impl Progress {
             snapshot: None,
             mark: 0,
             proven: None,
+            named_at: None,
         }
     }
 
@@ -128,7 +131,7 @@ impl Progress {
             // Frames of full size make room for others as soon as they have arrived.
             let is_full = end < leader.last;
             self.next = end + 1;
-            frames.push(self.append(leader, previous, entries, quiet && !is_full));
+            frames.push(self.append(now, leader, previous, entries, quiet && !is_full));
         }
         let news = self.phase == Phase::Streaming
             && leader.commit > self.told_commit
@@ -137,7 +140,7 @@ impl Progress {
             && (due || news || self.answer_due)
             && let Some(previous) = log.head(self.next - 1)
         {
-            frames.push(self.append(leader, previous, Vec::new(), quiet));
+            frames.push(self.append(now, leader, previous, Vec::new(), quiet));
         }
         if frames.iter().any(|frame| !frame.quiet) {
             self.answer_asked_at = now;
@@ -181,6 +184,7 @@ impl Progress {
 
     fn append(
         &mut self,
+        now: Millis,
         leader: &Sender,
         previous: Head,
         entries: Vec<SharedEntry>,
@@ -193,7 +197,16 @@ impl Progress {
             commit,
             base,
             last,
+            start,
+            counted,
+            digest,
+            name_every,
         } = *leader;
+        let due = self.named_at.is_none_or(|at| now - at >= name_every);
+        let digest = digest.filter(|_| due);
+        if digest.is_some() {
+            self.named_at = Some(now);
+        }
         Append {
             epoch,
             round,
@@ -204,6 +217,9 @@ impl Progress {
             last,
             quiet,
             proven: self.proven,
+            start,
+            counted,
+            digest,
         }
     }
 
@@ -307,4 +323,10 @@ pub(super) struct Sender {
     pub(super) commit: Index,
     pub(super) base: Index,
     pub(super) last: Index,
+    pub(super) start: Index,
+    /// Whether the receiver is in sync.
+    pub(super) counted: bool,
+    pub(super) digest: Option<StateDigest>,
+    /// How often a follower is told the digest.
+    pub(super) name_every: Millis,
 }

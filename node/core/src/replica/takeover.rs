@@ -42,6 +42,7 @@ impl Replica {
                 state: Some(ReplicaState::InSync),
             }],
             answers: Vec::new(),
+            held: 0,
             last_failover: Some(Failover {
                 from: None,
                 to: me,
@@ -84,7 +85,7 @@ impl Replica {
             silent_ms,
             rescued: 0,
         });
-        self.change_register(next);
+        self.change_register(self.with_held(next));
     }
 
     /// Lead at `epoch`, which the register says is this replica's: promise it, begin it with an

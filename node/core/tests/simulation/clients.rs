@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use percolate_core::identity::{Epoch, Index};
 use percolate_core::log::SharedEntry;
-use percolate_core::replica::{Input, Position, RequestId};
+use percolate_core::replica::{Input, Position, RequestId, StateDigest};
 
 use super::history::{Action, Moment, Operation, Value};
 use super::store::{Key, Store, Write};
@@ -368,6 +368,16 @@ impl World {
         if let Some(merged) = effect.merged {
             self.decided(node, entry, merged);
         }
+    }
+
+    /// What was applied last is told to the machine, to be compared with what others have come to.
+    pub(super) fn digest(&mut self, node: usize) {
+        let store = &self.clients.stores[node];
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&store.hash.to_be_bytes());
+        let index = store.applied;
+        let digests = vec![StateDigest { index, hash }];
+        self.schedule(node, 0, Event::Input(Input::Applied(digests)));
     }
 
     /// A process starts: what its disk has applied is there again.

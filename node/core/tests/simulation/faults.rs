@@ -137,10 +137,11 @@ impl World {
             .iter()
             .filter(|replica| **replica != self.nodes[index].id)
             .count();
-        let alive = self
-            .nodes
-            .iter()
-            .filter(|node| register.in_sync.contains(&node.id) && node.id != self.nodes[index].id);
+        let alive = self.nodes.iter().enumerate().filter(|(other, node)| {
+            register.in_sync.contains(&node.id)
+                && node.id != self.nodes[index].id
+                && !self.is_spoiled(*other)
+        });
         others >= 1 && alive.count() >= 1
     }
 

@@ -28,6 +28,7 @@ impl World {
                 return self.violate(format!("two values committed at {place}"));
             }
             self.apply(index, &entry);
+            self.digest(index);
             if self.nodes[index].proposals.remove(&place).is_some() {
                 self.acknowledge(index, place, epoch, entry);
                 self.client_acknowledged(index, place);
@@ -72,7 +73,10 @@ impl World {
             .as_ref()
             .map(|register| register.in_sync.clone())
             .unwrap_or_default();
-        for node in self.nodes.iter().filter(|node| in_sync.contains(&node.id)) {
+        let counted = |(place, node): &(usize, &super::Node)| {
+            in_sync.contains(&node.id) && !self.is_spoiled(*place)
+        };
+        for (_, node) in self.nodes.iter().enumerate().filter(counted) {
             if node.disk.synced_entry(place).map(|held| held.head) != Some(entry.head) {
                 let text = format!(
                     "{place} acknowledged by {} but not durable in sync at {}",

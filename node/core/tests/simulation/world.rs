@@ -19,6 +19,7 @@ mod linearizability;
 mod load;
 mod rescue;
 mod slow_disk;
+mod spoiled;
 mod store;
 mod trace;
 
@@ -35,6 +36,7 @@ use self::clients::Clients;
 use self::flapping::Flapping;
 pub(crate) use self::rescue::Breakage;
 use self::slow_disk::SlowDisk;
+use self::spoiled::Spoiled;
 use self::trace::short;
 use crate::disk::Disk;
 
@@ -57,10 +59,11 @@ pub(crate) enum Scenario {
     FlappingTrio,
     SlowDisk,
     StopInStall,
+    SpoiledDisks,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Undisturbed,
         Self::TwoReplicas,
         Self::ThreeReplicas,
@@ -70,6 +73,7 @@ impl Scenario {
         Self::FlappingTrio,
         Self::SlowDisk,
         Self::StopInStall,
+        Self::SpoiledDisks,
     ];
 
     fn replicas(self) -> usize {
@@ -87,7 +91,11 @@ impl Scenario {
     fn is_disturbed(self) -> bool {
         matches!(
             self,
-            Self::TwoReplicas | Self::ThreeReplicas | Self::MinimumOfTwo | Self::Handovers
+            Self::TwoReplicas
+                | Self::ThreeReplicas
+                | Self::MinimumOfTwo
+                | Self::Handovers
+                | Self::SpoiledDisks
         )
     }
 }
@@ -181,6 +189,7 @@ pub(crate) struct World {
     slow_disk: Option<SlowDisk>,
     breakage: Breakage,
     merged: u64,
+    spoiled: Option<Spoiled>,
     violation: Option<String>,
     traced: bool,
     trace: Vec<String>,
@@ -263,6 +272,7 @@ impl World {
             slow_disk: SlowDisk::of(scenario, seed),
             breakage: Breakage::Nothing,
             merged: 0,
+            spoiled: Spoiled::of(scenario, seed, scenario.replicas()),
             violation: None,
             traced: false,
             trace: Vec::new(),
@@ -291,10 +301,14 @@ impl World {
         let disturbed = self.scenario.is_disturbed() && self.now + QUIET < DURATION;
         if disturbed {
             self.disturb();
+            self.spoil();
             self.trim();
         }
+        self.quarantine();
         for index in 0..self.nodes.len() {
-            if self.nodes[index].replica.is_none() && self.now >= self.nodes[index].down_until {
+            let due =
+                self.nodes[index].replica.is_none() && self.now >= self.nodes[index].down_until;
+            if due && self.may_start(index) {
                 self.start(index);
             }
             let jitter = self.dice.below(TICK);

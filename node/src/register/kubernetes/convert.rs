@@ -73,6 +73,7 @@ fn register(status: &crd::ReplicationStatus) -> Result<Register, ConvertError> {
             .collect::<Result<_, _>>()?,
         replicas: members.collect::<Result<_, ConvertError>>()?,
         answers: status.answers.iter().map(answer).collect(),
+        held: u64::try_from(status.held_index).unwrap_or(0),
         last_failover: status
             .last_failover
             .as_ref()
@@ -141,6 +142,7 @@ pub(super) fn status(register: &Register) -> crd::ReplicationStatus {
         in_sync: register.in_sync.iter().map(ToString::to_string).collect(),
         replicas: register.replicas.iter().map(known).collect(),
         last_failover: None,
+        held_index: i64::try_from(register.held).unwrap_or(i64::MAX),
         answers: register.answers.iter().map(answered).collect(),
     }
 }

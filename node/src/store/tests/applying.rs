@@ -81,10 +81,7 @@ fn a_transaction_that_cannot_be_read_stops_the_replica() {
     assert!(
         matches!(
             applied,
-            Err(StoreError::Undecodable {
-                family: Family::Oplog,
-                ..
-            })
+            Err(StoreError::UnknownTransaction { index: 1, .. })
         ),
         "{applied:?}"
     );

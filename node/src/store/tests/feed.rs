@@ -130,10 +130,18 @@ fn a_page_of_the_feed_ends_before_it_grows_too_large() {
 fn a_feed_that_names_what_is_not_so_is_damage() {
     let mut fixture = Fixture::new();
     fixture.write(vec![put_entity("a", "1", &[])]);
+    let put = |store: &Store, value: Option<&[u8]>| {
+        let items = engine::family(&store.db, Family::Items);
+        let key = entity_key("a").to_bytes();
+        match value {
+            Some(value) => store.db.put_cf(items, &key, value).unwrap(),
+            None => store.db.delete_cf(items, &key).unwrap(),
+        }
+    };
     let items = engine::family(&fixture.store.db, Family::Items);
-    let key = entity_key("a").to_bytes();
-    let stored = fixture.store.db.get_cf(items, &key).unwrap().unwrap();
-    fixture.store.db.delete_cf(items, &key).unwrap();
+    let stored = fixture.store.db.get_cf(items, entity_key("a").to_bytes());
+    let stored = stored.unwrap().unwrap();
+    put(&fixture.store, None);
     let refused = fixture.store.feed(&query(at(0, 0))).unwrap_err();
     assert!(
         matches!(
@@ -147,9 +155,11 @@ fn a_feed_that_names_what_is_not_so_is_damage() {
     );
     let mut elsewhere = stored.clone();
     elsewhere[8] += 1; // the last byte of the index
-    fixture.store.db.put_cf(items, &key, elsewhere).unwrap();
+    let fixture = fixture.reopen();
+    put(&fixture.store, Some(&elsewhere));
     assert!(fixture.store.feed(&query(at(0, 0))).is_err());
-    fixture.store.db.put_cf(items, &key, stored).unwrap();
+    let fixture = fixture.reopen();
+    put(&fixture.store, Some(&stored));
     assert!(fixture.store.feed(&query(at(0, 0))).is_ok());
 }
 

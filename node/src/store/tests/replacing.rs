@@ -59,11 +59,13 @@ fn check_replaced(directory: &Path, leader: &Fixture) {
         store.state_hash().unwrap(),
         leader.store.state_hash().unwrap()
     );
-    let left: Vec<_> = fs::read_dir(directory)
+    let mut left: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["store"], "nothing is left behind");
+    left.sort();
+    let expected = ["replica", "store"];
+    assert_eq!(left, expected, "nothing is left behind");
 }
 
 #[test]

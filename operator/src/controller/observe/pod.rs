@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use percolate_crds::names;
+use percolate_crds::{conditions, conditions::Reason, names};
 
 use super::Machine;
 
@@ -24,6 +24,8 @@ pub struct Pod {
     pub running: bool,
     /// What hinders it.
     pub trouble: Option<Trouble>,
+    /// What its process last ended for, if that was its disk.
+    pub storage_fault: Option<StorageFault>,
     /// Revision of the StatefulSet it was made from.
     pub revision: Option<String>,
     /// Value of the role label.
@@ -34,6 +36,15 @@ pub struct Pod {
     pub deleting: bool,
     /// When it was made.
     pub created_at: Option<Timestamp>,
+}
+
+/// Why a process ended that cannot go on with its disk, or with what is on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageFault {
+    /// One of [`conditions::STORAGE_FAULTS`].
+    pub reason: Reason,
+    /// What the process said.
+    pub message: String,
 }
 
 /// What hinders a pod.
@@ -92,6 +103,7 @@ impl Pod {
             trouble: container
                 .and_then(container_trouble)
                 .or_else(|| unschedulable(&status)),
+            storage_fault: container.and_then(storage_fault),
             revision: label(REVISION_LABEL),
             role: label(names::ROLE_LABEL),
             machine,
@@ -131,6 +143,18 @@ fn container_trouble(container: &core::ContainerStatus) -> Option<Trouble> {
     }
 }
 
+/// The last word of the container's latest process that ended: it ran before, or has just ended.
+fn storage_fault(container: &core::ContainerStatus) -> Option<StorageFault> {
+    let ended = |state: &Option<core::ContainerState>| state.as_ref()?.terminated.clone();
+    let latest = ended(&container.state).or_else(|| ended(&container.last_state))?;
+    let message = latest.message?;
+    let (reason, sentence) = conditions::read_termination_message(message.trim())?;
+    Some(StorageFault {
+        reason,
+        message: sentence.to_owned(),
+    })
+}
+
 fn unschedulable(status: &core::PodStatus) -> Option<Trouble> {
     let scheduled = condition(status, "PodScheduled")?;
     let refused =
@@ -142,4 +166,63 @@ fn unschedulable(status: &core::PodStatus) -> Option<Trouble> {
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         message: scheduled.message.clone().unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_the_latest_process_that_ended_is_read() {
+        let ended = |message: &str| json!({"terminated": {"exitCode": 1, "message": message}});
+        let running = json!({"running": {}});
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        for (name, state, last_state, expected) in [
+            (
+                "it has just ended",
+                ended("DiskFull: no room\n"),
+                json!({}),
+                Some("DiskFull"),
+            ),
+            (
+                "it runs again",
+                running,
+                ended("Damaged: the file x"),
+                Some("Damaged"),
+            ),
+            (
+                "it is held back",
+                waiting,
+                ended("Diverged: at 7"),
+                Some("Diverged"),
+            ),
+            (
+                "it ended well since",
+                ended(""),
+                ended("Damaged: the file x"),
+                None,
+            ),
+            (
+                "it panicked",
+                json!({}),
+                ended("thread main panicked: oh"),
+                None,
+            ),
+            ("it never ended", json!({}), json!({}), None),
+        ] {
+            let pod: core::Pod = serde_json::from_value(json!({
+                "metadata": {"name": "acme-0"},
+                "status": {"containerStatuses": [{
+                    "name": names::CONTAINER, "image": "", "imageID": "", "ready": false,
+                    "restartCount": 1, "state": state, "lastState": last_state,
+                }]},
+            }))
+            .unwrap();
+            let fault = Pod::of(&pod, Machine::default()).storage_fault;
+            let reason = fault.map(|fault| fault.reason.name);
+            assert_eq!(reason, expected, "{name}");
+        }
+    }
 }

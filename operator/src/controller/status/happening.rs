@@ -39,6 +39,7 @@ impl Happening {
 pub fn happenings(previous: Option<&TenantStatus>, next: &TenantStatus) -> Vec<Happening> {
     let mut all = Vec::new();
     all.extend(change_of_leader(previous, next));
+    all.extend(storage_fault(previous, next));
     for type_ in [conditions::READY, conditions::STALLED] {
         let before = find(previous, type_);
         let Some(after) = find(Some(next), type_) else {
@@ -70,6 +71,28 @@ pub fn happenings(previous: Option<&TenantStatus>, next: &TenantStatus) -> Vec<H
         });
     }
     all
+}
+
+/// A volume that a replica cannot go on with, and that it can again.
+fn storage_fault(previous: Option<&TenantStatus>, next: &TenantStatus) -> Option<Happening> {
+    let fault = |status| {
+        let condition = find(status, conditions::STORAGE_HEALTHY)?;
+        conditions::STORAGE_FAULTS
+            .iter()
+            .any(|reason| reason.name == condition.reason)
+            .then_some(condition)
+    };
+    match (fault(previous), fault(Some(next))) {
+        (before, Some(after)) if before.is_none_or(|before| before.reason != after.reason) => Some(
+            Happening::warning(&after.reason, "Reconcile", after.message.clone()),
+        ),
+        (Some(before), None) => Some(Happening::normal(
+            "StorageRecovered",
+            "Reconcile",
+            format!("no longer {}: {}", before.reason, before.message),
+        )),
+        _ => None,
+    }
 }
 
 fn change_of_leader(previous: Option<&TenantStatus>, next: &TenantStatus) -> Option<Happening> {

@@ -1,7 +1,8 @@
 //! What people are told in which situation, and that nothing is told twice.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use percolate_crds::{
-    conditions::{self, TABLE, TYPES},
+    conditions::{self, Reason, TABLE, TYPES},
     replication::{Failover, FailoverReason},
     tenant::{NodeState, TenantStatus},
 };
@@ -9,7 +10,7 @@ use percolate_crds::{
 use super::{Happening, happenings, invalid, status};
 use crate::controller::{
     fixtures::{ago, delays, nothing, now, out_of_sync, settled, status as register, tenant},
-    observe::{Machine, Observed, StorageClass, Trouble},
+    observe::{Machine, Observed, StorageClass, StorageFault, Trouble},
     plan::{Note, plan},
 };
 
@@ -199,6 +200,57 @@ fn each_situation_has_its_conditions() {
         let previous = (!name.starts_with("new")).then_some(&served);
         let status = told(replicas, &observed, previous);
         assert_eq!(types.map(|type_| says(&status, type_)), expected, "{name}");
+    }
+}
+
+fn with_fault(world: &mut Observed, ordinal: i32, reason: Reason) {
+    let pod = world.pods.get_mut(&ordinal).unwrap();
+    pod.ready = false;
+    pod.storage_fault = Some(StorageFault {
+        reason,
+        message: "as seen".to_owned(),
+    });
+}
+
+#[test]
+fn a_disk_that_ended_a_process_shows_until_its_pod_is_ready_and_in_sync_again() {
+    let served = told(2, &settled(2), None);
+    for reason in conditions::STORAGE_FAULTS {
+        let mut world = settled(2);
+        with_fault(&mut world, 1, reason);
+        let ended = told(2, &world, Some(&served));
+        let expected = format!("False/{}", reason.name);
+        assert_eq!(says(&ended, conditions::STORAGE_HEALTHY), expected);
+        assert_eq!(says(&ended, conditions::READY), "True/Degraded");
+        let condition = |condition: &&Condition| condition.reason == reason.name;
+        let told_of = ended.conditions.iter().find(condition).unwrap();
+        assert_eq!(told_of.message, "acme-1: as seen");
+
+        world.pods.get_mut(&1).unwrap().ready = true;
+        out_of_sync(&mut world, 1);
+        let filling = told(2, &world, Some(&ended));
+        assert_eq!(says(&filling, conditions::STORAGE_HEALTHY), expected);
+        let mut filled = settled(2);
+        with_fault(&mut filled, 1, reason);
+        filled.pods.get_mut(&1).unwrap().ready = true;
+        let filled = told(2, &filled, Some(&filling));
+        assert_eq!(
+            says(&filled, conditions::STORAGE_HEALTHY),
+            "True/VolumesBound"
+        );
+
+        let events = |before, after| -> Vec<(String, bool)> {
+            happenings(Some(before), after)
+                .into_iter()
+                .map(|event| (event.reason, event.warning))
+                .collect()
+        };
+        assert_eq!(events(&served, &ended), [(reason.name.to_owned(), true)]);
+        assert_eq!(events(&ended, &filling), []);
+        assert_eq!(
+            events(&filling, &filled),
+            [("StorageRecovered".to_owned(), false)]
+        );
     }
 }
 

@@ -286,6 +286,9 @@ pub fn storage_healthy(tenant: &Tenant, observed: &Observed) -> Verdict {
             ),
         );
     }
+    if let Some(verdict) = storage_fault(observed) {
+        return verdict;
+    }
     let all_bound = claims().all(|claim| claim.phase == ClaimPhase::Bound);
     let too_few = i32::try_from(claims().count()).unwrap_or(i32::MAX) < tenant.replicas;
     if observed.storage_class == StorageClass::Missing && (!all_bound || too_few) {
@@ -322,6 +325,21 @@ pub fn storage_healthy(tenant: &Tenant, observed: &Observed) -> Verdict {
         conditions::VOLUMES_BOUND.name,
         format!("{} volumes bound", claims().count()),
     )
+}
+
+/// What the processes said that ended because of their disks. What is ready and in sync again has got
+/// over it.
+fn storage_fault(observed: &Observed) -> Option<Verdict> {
+    let mut faults = observed.pods.values().filter_map(|pod| {
+        let recovered = pod.is_serving() && observed.is_in_sync(&pod.name);
+        let fault = pod.storage_fault.as_ref().filter(|_| !recovered)?;
+        Some((fault, format!("{}: {}", pod.name, fault.message)))
+    });
+    let (first, mut message) = faults.next()?;
+    for (_, another) in faults {
+        message = format!("{message}; {another}");
+    }
+    Some(Verdict::no(first.reason.name, message))
 }
 
 /// Whether the operator keeps its hands off.
