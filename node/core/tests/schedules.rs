@@ -283,7 +283,7 @@ fn who_stops_is_told_in_time_whatever_became_of_its_handover() {
 #[test]
 fn a_lost_disk_leaves_the_register_once() {
     // Its id sorts before its successor's in the same pod: that was what it took.
-    let (lost, successor) = (OTHER, THIRD);
+    let (lost, successor) = (OTHER, ReplicaId(4));
     let (mut machine, _) = new_leader();
     machine.sync();
     let mut version = 2;
