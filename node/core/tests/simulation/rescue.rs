@@ -26,16 +26,13 @@ pub(crate) enum Breakage {
     ToldBeforeCommitted,
     /// The state does not remember what was rescued.
     PlacesForgotten,
-    /// A write without effect, for something newer stood, is remembered under its identity.
-    KeyKeptOfOvertaken,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 3] = [
         Self::CutsLost,
         Self::ToldBeforeCommitted,
         Self::PlacesForgotten,
-        Self::KeyKeptOfOvertaken,
     ];
 
     /// What the violation says to which it leads.
@@ -44,7 +41,6 @@ impl Breakage {
             Self::Nothing => "",
             Self::CutsLost | Self::ToldBeforeCommitted => "which is lost",
             Self::PlacesForgotten => "takes effect twice",
-            Self::KeyKeptOfOvertaken => "is not linearizable",
         }
     }
 }
