@@ -173,11 +173,12 @@ impl From<RefusalCode> for Code {
             RefusalCode::NotFound => Self::NotFound,
             RefusalCode::ResourceImmutable => Self::ResourceImmutable,
             RefusalCode::MomentImmutable => Self::MomentImmutable,
-            RefusalCode::VersionMismatch => Self::VersionMismatch,
+            // Nobody waits for the answer to a rescued write: the last two reach no client.
+            RefusalCode::VersionMismatch | RefusalCode::Overtaken | RefusalCode::Known => {
+                Self::VersionMismatch
+            }
             RefusalCode::TooLarge => Self::TooLarge,
             RefusalCode::KeyReused => Self::BadRequest,
-            // Nobody waits for the answer to a rescued write.
-            RefusalCode::Overtaken | RefusalCode::Known => Self::VersionMismatch,
         }
     }
 }

@@ -95,7 +95,7 @@ impl Store {
         }
         let effect = match Rescued::decode(&entry.payload) {
             Some(rescued) => self.rescue(&rescued, breakage),
-            None => self.perform(&entry.payload, None, breakage),
+            None => self.perform(&entry.payload, None),
         };
         self.digest(&entry.head.index.to_be_bytes());
         self.digest(&entry.payload);
@@ -118,10 +118,10 @@ impl Store {
             };
         }
         *until = index;
-        self.perform(&rescued.payload, Some(rescued.place), breakage)
+        self.perform(&rescued.payload, Some(rescued.place))
     }
 
-    fn perform(&mut self, payload: &[u8], late: Option<Place>, breakage: Breakage) -> Effect {
+    fn perform(&mut self, payload: &[u8], late: Option<Place>) -> Effect {
         let Some(write) = Write::decode(payload) else {
             let is_repeated = !payload.is_empty() && !self.done.insert(payload.to_vec());
             return Effect {
@@ -133,8 +133,8 @@ impl Store {
         let newest = self.times.get(&write.key).copied().unwrap_or(0);
         let overtaken = late.is_some() && newest > write.time;
         let known = self.known.contains(&write.identity);
-        if !overtaken || breakage == Breakage::KeyKeptOfOvertaken {
-            self.known.insert(write.identity);
+        if !overtaken {
+            self.known.insert(write.identity); // else a retry is a write of its own
         }
         if known || overtaken {
             return Effect {

@@ -228,6 +228,7 @@ impl World {
         if world.violation.is_none() {
             world.judge_end();
         }
+        world.finish_rescue();
         if world.violation.is_none() {
             world.judge_rescue();
         }
@@ -568,9 +569,11 @@ impl World {
                 register.replicas
             );
             self.judge_takeover(&register);
+            if !self.only_counts_rescued(&register) {
+                self.register_changed_at = self.now;
+            }
             self.register.register = Some(register);
             self.register.version += 1;
-            self.register_changed_at = self.now;
             self.notify_watchers();
         }
         if answered && self.nodes[index].process == process {
