@@ -30,6 +30,7 @@ use crate::progress::say;
 mod authority;
 mod closed_loop;
 mod comeback;
+mod cores;
 mod daemon;
 mod deployment;
 mod etcd;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use super::cores::Parted;
 use super::deployment::{Deployment, REPLICAS};
 use super::levels::Levels;
 use super::steady::{self, Latency, Steady};
@@ -69,12 +70,14 @@ pub(super) async fn watch(
     follower: usize,
     calm: Duration,
 ) -> Result<Comeback> {
+    let parted = Parted::from(&deployment.replicas()[leader])?;
     let steady = Steady::start(deployment.access(), leader).await?;
     sleep(SETTLE).await;
     let calm_from = steady.elapsed();
     sleep(calm).await;
     let started = steady.elapsed();
     deployment.replica(follower).start_again()?;
+    parted.keep_apart(&deployment.replicas()[follower])?;
     let looked = look(deployment, leader, follower, &steady, started).await;
     let samples = steady.stop().await?;
     let Looked {

@@ -229,7 +229,8 @@ fn writes_in_words(writes: Writes) -> String {
         )
     };
     format!(
-        "The leader's writes, undisturbed: {}; meanwhile: {}.",
+        "All the while the leader and the clients had one half of the cores and the follower the other, as it has a machine \
+         of its own; they shared the disk. The leader's writes, undisturbed: {}; meanwhile: {}.",
         latency(writes.undisturbed),
         latency(writes.meanwhile)
     )
