@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::closed_loop::Measured;
-use super::report::{Report, Row, Subject};
+use super::report::{Report, Row};
 
 /// What repeats the run.
 const COMMAND: &str = "make bench";

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::codec::arbitrary::{items, transactions};
+use crate::codec::arbitrary::{items, transaction};
 use crate::codec::{decode_outcome, encode_transaction};
 use crate::http::{EventId, ItemView};
 
@@ -79,7 +79,7 @@ fn what_cannot_be_done_is_refused_by_name() {
 
 proptest! {
     #[test]
-    fn operations_arrive_as_the_log_has_them(transaction in transactions()) {
+    fn operations_arrive_as_the_log_has_them(transaction in transaction()) {
         let bytes = encode_transaction(&transaction);
         let message = proto::Transaction::decode(bytes.as_slice()).expect("its own bytes");
         let (operations, key) =

@@ -225,7 +225,7 @@ async fn a_write_that_is_refused_does_not_end_its_stream() {
         stream.send(request);
         assert_eq!(stream.reply().await, (id, expected.to_owned()));
     }
-    assert_eq!(stream.end().await.unwrap(), []);
+    assert_eq!(stream.end().await.unwrap(), Vec::<u64>::new());
 }
 
 #[tokio::test]
