@@ -118,8 +118,8 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     options
 }
 
-/// What was just flushed is compacted or trimmed soon: to compress it there and then would cost more
-/// than all else that a write does. Entries of the log arrive in order and leave by whole files: files
+/// What was just flushed is compacted or trimmed soon, so compressing it there and then would be work
+/// done twice. Entries of the log arrive in order and leave by whole files: files
 /// that hold them uncompressed on every level are moved down without being read at all.
 fn compression(family: Family) -> &'static [DBCompressionType] {
     match family {
