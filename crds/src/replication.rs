@@ -128,8 +128,7 @@ pub struct ReplicationStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["replicaId".to_string()]))]
     pub replicas: Vec<KnownReplica>,
 
-    /// Every replica in sync holds the log up to this index, at least: one whose disk was put back to an
-    /// older state is recognised by it. Written with any other change, so it may lag behind.
+    /// Every replica in sync holds the log at least up to this index. Written with any other change.
     #[serde(default)]
     pub held_index: i64,
 

@@ -73,7 +73,7 @@ fn allowed_in(status: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for part in list.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cores.extend(first.parse().ok()?..=last.parse().ok()?);
+        cores.extend(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?);
     }
     Some(cores)
 }

@@ -20,7 +20,7 @@ use percolate_node::health::Liveness;
 use percolate_node::metrics::Metrics;
 use percolate_node::quarantine::{self, Place, mark};
 use percolate_node::register::memory::MemoryRegister;
-use percolate_node::store::Store;
+use percolate_node::store::{OpenError, Store};
 use percolate_node::tenant::{Handle, Role, SessionToken, Status};
 use percolate_node::tls::{self, Connector, Limits, Security, Tls};
 use percolate_node::transport::{LinkService, Network};
@@ -243,8 +243,20 @@ impl Group {
         running.stop.cancel();
         running.links.abort();
         let _ = running.links.await;
-        if let Some(found) = running.driver.await.expect("no panic") {
-            mark::set(&self.disk(ordinal), &found).expect("writable");
+        let found = running.driver.await.expect("no panic");
+        drop(running.handle);
+        // Unlike a process that has ended, this one may still hold its disk for a moment.
+        let disk = self.disk(ordinal);
+        until(PATIENCE, "the disk is let go", || {
+            let held = matches!(
+                Store::open(&disk, ReplicaId(1)),
+                Err(OpenError::Locked { .. })
+            );
+            std::future::ready((!held).then_some(()))
+        })
+        .await;
+        if let Some(found) = found {
+            mark::set(&disk, &found).expect("writable");
         }
     }
 
