@@ -18,6 +18,7 @@ SHELL := bash
 
 # Outside the checkout, so that RocksDB is compiled once per machine and not once per clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/percolate/target
+$(shell scripts/claim "$(CARGO_TARGET_DIR)")
 
 STAGE := scripts/stage
 E2E := $(CARGO_TARGET_DIR)/debug/percolate-e2e
