@@ -135,6 +135,10 @@ impl World {
         {
             failover.rescued = rescued.unwrap_or(failover.rescued);
         }
+        if let Some(known) = &mut known {
+            // Written along with whatever is written.
+            known.held = next.held;
+        }
         known.as_ref() == Some(next)
     }
 
