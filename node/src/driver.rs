@@ -196,20 +196,13 @@ impl Driver {
         let started = Instant::now();
         let set_aside = store.set_aside(0).map_err(DriverError::Disk)?;
         let replica = machine(&durable, !set_aside.entries.is_empty(), &options);
-        let (send_write, writes) = mpsc::channel(COMMANDS);
-        let (send_command, commands) = mpsc::channel(COMMANDS);
         let (send_input, inputs) = mpsc::channel(INPUTS);
         let (register_inputs, from_register) = mpsc::unbounded_channel();
         let (send_done, done) = mpsc::unbounded_channel();
         let disk = Disk::start(&store, &metrics, &send_done).map_err(DriverError::Threads)?;
         let (status, published) =
             StatusPublisher::new(durable.replica_id, started, options.api_url);
-        let handle = Handle::new(
-            Arc::clone(&store),
-            send_write,
-            send_command,
-            published.clone(),
-        );
+        let (handle, writes, commands) = handle(&store, published.clone());
         let pace = options.snapshot_bytes_per_second;
         let outgoing = Arc::new(Outgoing::new(Arc::clone(&store), pace));
         metrics.set_log_base(durable.base.index);
@@ -543,6 +536,17 @@ impl Driver {
             index -= 1; // a leader's start entry has no time
         }
     }
+}
+
+/// The API's end, and what it sends: writes, and other commands.
+fn handle(
+    store: &Arc<Store>,
+    status: watch::Receiver<Status>,
+) -> (Handle, mpsc::Receiver<Command>, mpsc::Receiver<Command>) {
+    let (send_write, writes) = mpsc::channel(COMMANDS);
+    let (send_command, commands) = mpsc::channel(COMMANDS);
+    let handle = Handle::new(Arc::clone(store), send_write, send_command, status);
+    (handle, writes, commands)
 }
 
 /// The machine as the disk left it.

@@ -23,26 +23,30 @@ pub use self::view::{event_of, item_of};
 pub fn operations_of(
     operations: Vec<proto::Operation>,
     key: Option<String>,
-) -> Result<(Vec<Operation>, Option<IdempotencyKey>), Problem> {
+) -> Result<(Vec<Operation>, Option<IdempotencyKey>), Box<Problem>> {
     let count = operations.len();
     if count == 0 {
-        return Err(Problem::new(Code::BadRequest, "a write has no operations"));
+        let detail = "a write has no operations";
+        return Err(Box::new(Problem::new(Code::BadRequest, detail)));
     }
     if count > MAX_OPERATIONS {
         let detail = format!(
             "a write takes {MAX_OPERATIONS} operations at most, this one has {count}; send several"
         );
-        return Err(Problem::too_large(detail, MAX_OPERATIONS as u64));
+        return Err(Box::new(Problem::too_large(detail, MAX_OPERATIONS as u64)));
     }
     let key = key.map(IdempotencyKey::new).transpose();
-    let key = key.map_err(|error| Problem::from(&BadRequest::from(error)))?;
+    let key = key.map_err(|error| Box::new(Problem::from(&BadRequest::from(error))))?;
     let operations = operations.into_iter().enumerate().map(|(n, operation)| {
-        codec::operation_from_proto(n, operation).map_err(|error| Problem {
-            operation: u32::try_from(n).ok(),
-            ..Problem::new(Code::BadRequest, format!("operation {n}: {error}"))
+        codec::operation_from_proto(n, operation).map_err(|error| {
+            let detail = format!("operation {n}: {error}");
+            Box::new(Problem {
+                operation: u32::try_from(n).ok(),
+                ..Problem::new(Code::BadRequest, detail)
+            })
         })
     });
-    Ok((operations.collect::<Result<_, _>>()?, key))
+    Ok((operations.collect::<Result<_, Box<Problem>>>()?, key))
 }
 
 /// The answer to the write `id` that was done.

@@ -44,7 +44,8 @@ pub(super) async fn write(
             "the idempotency key of a write over HTTP stands in the header Idempotency-Key";
         return Err(Failure::bad_request(detail));
     }
-    let (operations, _) = grpc::operations_of(request.operations, None)?;
+    let operations = grpc::operations_of(request.operations, None);
+    let (operations, _) = operations.map_err(|problem| Failure::from(*problem))?;
     let done = writing::commit(&app, operations, conditions.idempotency_key, false).await?;
     let message = grpc::done(request.id, &done.results, done.token.to_string());
     Ok(answer(&message, done.token))

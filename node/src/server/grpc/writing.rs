@@ -120,8 +120,7 @@ impl Writer {
         if app.handle.role() == Role::Leader {
             let deadline = tokio::time::Instant::now() + app.limits.deadline;
             let (operations, key) =
-                grpc::operations_of(request.operations.clone(), request.idempotency_key.clone())
-                    .map_err(Box::new)?;
+                grpc::operations_of(request.operations.clone(), request.idempotency_key.clone())?;
             let may_repeat = key.is_some();
             let write = app.handle.write(operations, key);
             match tokio::time::timeout_at(deadline, write).await {
