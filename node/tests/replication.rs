@@ -216,7 +216,7 @@ async fn a_replica_that_the_log_no_longer_reaches_is_given_one_snapshot_while_wr
     group.wait_equal_states().await;
     // What came from a snapshot can lead, and give one.
     group.kill(first).await;
-    group.write("without the first").await;
+    group.write("without-the-first").await;
     assert_eq!(fill_again(&mut group, first).await, 1, "one is enough");
     group.wait_in_sync(2).await;
     group.wait_equal_states().await;

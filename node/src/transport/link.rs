@@ -203,7 +203,7 @@ async fn chunk(
     offset: u64,
 ) -> Result<SnapshotChunk, Status> {
     // A timer takes a millisecond even for nothing.
-    let pause = outgoing.pause();
+    let pause = outgoing.pause(&range, offset);
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
