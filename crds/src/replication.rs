@@ -154,7 +154,7 @@ pub struct KnownReplica {
     #[schemars(length(min = 1, max = 63))]
     pub pod: String,
     /// How far it is, as the leader last said, for people: Probing (where it parts from the leader's
-    /// log is being found out, or it is silent), Streaming, Snapshotting with a percentage, or `InSync`.
+    /// log is being found out, or it is silent), Streaming, Snapshotting with a percentage, `InSync`.
     /// Absent where no leader has said it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]

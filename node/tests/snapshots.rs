@@ -275,7 +275,9 @@ async fn a_reader_that_stalls_holds_nothing_up() {
     };
     let mut stalled = Vec::new();
     for _ in 0..4 {
-        let mut chunks = client
+        // Each on a connection of its own: they would share its window.
+        let (mut reader, ..) = group.link_to(leader).await;
+        let mut chunks = reader
             .read_snapshot(read())
             .await
             .expect("read")

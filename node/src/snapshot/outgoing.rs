@@ -282,9 +282,11 @@ impl Outgoing {
         })
     }
 
-    /// How long to wait before the next chunk is read, so that all readers together keep to the pace.
-    pub fn pause(&self) -> Duration {
-        self.pace.wait(CHUNK_BYTES, Instant::now())
+    /// How long to wait before the chunk of `range` at `offset` is read, so that all readers together
+    /// keep to the pace.
+    pub fn pause(&self, range: &Range, offset: u64) -> Duration {
+        let bytes = (range.to - offset.min(range.to)).min(CHUNK_BYTES as u64);
+        self.pace.wait(bytes, Instant::now())
     }
 
     /// The chunk of `range` at `offset`, and its hash. Blocks.

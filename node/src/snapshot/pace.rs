@@ -20,10 +20,9 @@ impl Pace {
 
     /// How long to wait at `now` before so many bytes are read. Who asks has to read them then: time
     /// that is not used is not kept for later, so a reader that was stalled cannot make a burst of it.
-    pub(super) fn wait(&self, bytes: usize, now: Instant) -> Duration {
-        let takes = Duration::from_nanos(
-            (bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_second,
-        );
+    pub(super) fn wait(&self, bytes: u64, now: Instant) -> Duration {
+        let nanos = bytes.saturating_mul(1_000_000_000) / self.bytes_per_second;
+        let takes = Duration::from_nanos(nanos);
         // Assigned whole: a panic elsewhere leaves nothing half done.
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = free_at.map_or(now, |at| at.max(now));

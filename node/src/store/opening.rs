@@ -97,10 +97,8 @@ fn make(directory: &Path, path: &Path) -> Result<(), OpenError> {
 
 fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
     let path = path.to_owned();
-    let text = source.to_string();
     match source.kind() {
-        // The engine has no kind of its own for it; both its messages name the lock file.
-        ErrorKind::IOError if text.contains("LOCK") => OpenError::Locked { path },
+        _ if is_locked(&source) => OpenError::Locked { path },
         ErrorKind::Corruption => OpenError::Damaged {
             path,
             source: StoreError::Engine {
@@ -121,6 +119,12 @@ fn refused(path: &Path, source: rocksdb::Error) -> OpenError {
         },
         _ => OpenError::Engine { path, source },
     }
+}
+
+/// Whether another process, or another handle in this one, has the database open. The engine has no
+/// kind of its own for it; both its messages name the lock file.
+pub(super) fn is_locked(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::IOError && error.to_string().contains("LOCK")
 }
 
 /// Give a new disk its identity. A store without a format but with data is not new.

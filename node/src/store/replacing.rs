@@ -76,6 +76,12 @@ pub(super) fn settle(directory: &Path) -> Result<(), OpenError> {
                 fs::rename(&files, &next).map_err(failed)?;
                 sync(directory).map_err(failed)?;
             }
+            // Somebody has not let go of the store yet: that says nothing about the copy.
+            Err(StoreError::Engine { source, .. }) if opening::is_locked(&source) => {
+                return Err(OpenError::Locked {
+                    path: directory.join(DATABASE),
+                });
+            }
             // The store that is there still counts; the copy is made anew.
             Err(error) => {
                 tracing::error!(%error, "the copied snapshot is of no use");
