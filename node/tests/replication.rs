@@ -1,6 +1,7 @@
 //! Three replicas in one process, over real TLS links and real disks, with a register in memory:
 //! the driver, the transport and the store together, without Kubernetes.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "cluster/group.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod group;

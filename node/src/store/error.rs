@@ -198,11 +198,10 @@ impl StoreError {
     /// What is wrong with the disk; `None` when the caller, or another version, is to blame.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Engine { source, .. } => fault_of(source),
             // Bytes that cannot be read are as lost as wrong ones. Taken for a failing disk they would
             // come up again at every start, on a replica that is counted on meanwhile.
             Self::Read { source, .. } if is_unreadable(source) => Some(Fault::Damaged),
-            Self::Read { source, .. } => fault_of(source),
+            Self::Engine { source, .. } | Self::Read { source, .. } => fault_of(source),
             Self::Undecodable { .. }
             | Self::Gap { .. }
             | Self::Broken { .. }

@@ -172,7 +172,7 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             }),
             start: append.start,
             counted: append.counted,
-            digest: append.digest.map(decode_digest).transpose()?,
+            digest: append.digest.as_ref().map(decode_digest).transpose()?,
         }),
         Wire::Appended(appended) => Message::Appended(message::Appended {
             epoch: appended.epoch,
@@ -237,7 +237,7 @@ fn decode_entry(entry: proto::Entry) -> Result<Entry, WireError> {
     })
 }
 
-fn decode_digest(digest: proto::StateDigest) -> Result<StateDigest, WireError> {
+fn decode_digest(digest: &proto::StateDigest) -> Result<StateDigest, WireError> {
     Ok(StateDigest {
         index: digest.index,
         hash: sized("hash", &digest.hash)?,

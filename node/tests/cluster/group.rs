@@ -125,17 +125,14 @@ impl Group {
             .await
             .expect("another replica leads");
         // The threads of the killed one may still hold the disk for a moment.
-        let mut refusal = String::new();
-        let store = until(Duration::from_secs(25), "the disk is free", || {
-            eprintln!("DEBUG {refusal}");
-            let opened = Store::open(&path, fresh);
-            std::future::ready(
-                opened
-                    .inspect_err(|error| refusal = format!("{error:?}"))
-                    .ok(),
-            )
-        })
-        .await;
+        let began = Instant::now();
+        let store = loop {
+            match Store::open(&path, fresh) {
+                Ok(store) => break store,
+                Err(error) => assert!(began.elapsed() < PATIENCE, "it stays closed: {error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
         let ports = self.ports.clone();
         let address = move |pod: &str| {
             let ordinal: usize = pod
