@@ -67,11 +67,11 @@ fn keep(process: u32, cores: &str) -> Result<()> {
 
 /// From a line such as `Cpus_allowed_list: 0-2,5`.
 fn allowed_in(status: &str) -> Option<Vec<usize>> {
-    let list = status
+    let allowed = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let mut cores = Vec::new();
-    for part in list.trim().split(',') {
+    for part in allowed.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         cores.extend(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?);
     }

@@ -312,8 +312,8 @@ fn a_lost_disk_leaves_the_register_once() {
             machine.give(Input::RegisterChanged(outcome));
         }
     }
-    let last = changed.last().expect("something changed");
-    let known: Vec<ReplicaId> = last.replicas.iter().map(|member| member.replica).collect();
+    let ended = changed.last().expect("something changed");
+    let known: Vec<ReplicaId> = ended.replicas.iter().map(|member| member.replica).collect();
     assert!(!known.contains(&lost), "{known:?}");
     let again = changed
         .windows(2)

@@ -142,7 +142,7 @@ pub async fn fetch(
     let found = progress.present();
     progress.fetching(Instant::now());
     let snapshot = manifest.snapshot.clone();
-    let fetching = Fetching::new(manifest, &place.files, missing, Arc::clone(&progress));
+    let fetching = Fetching::new(manifest, &place.files, &missing, Arc::clone(&progress));
     tokio::select! {
         done = fetching.run(source, network) => done?,
         () = report(&progress, bytes) => {}

@@ -150,11 +150,10 @@ fn perform(
         sequence: index,
     };
     let applied = apply::apply(transaction, dot, &before)?;
-    let mut stored = before.stored.into_inner();
+    let stored = before.stored.into_inner();
     for (ordinal, (key, item)) in (0..).zip(applied.writes) {
         let position = Position { index, ordinal };
-        let previous = stored.remove(&key);
-        items::write(pending, &key, item, position, previous);
+        items::write(pending, &key, item, position, stored.get(&key));
     }
     Ok(applied.outcome)
 }

@@ -69,16 +69,16 @@ pub(super) fn write(
     key: &ItemKey,
     item: Item,
     position: Position,
-    previous: Option<(Position, Vec<u8>)>,
+    previous: Option<&(Position, Vec<u8>)>,
 ) {
     let key = key.to_bytes();
-    if let Some((previous, _)) = &previous {
+    if let Some((previous, _)) = previous {
         let line = changes::key(*previous);
         pending.delete(Family::Changes, line.to_vec(), &key);
     }
     let line = changes::key(position).to_vec();
     pending.put(Family::Changes, line, None, key.clone());
-    let old = previous.as_ref().map(|(_, bytes)| bytes.as_slice());
+    let old = previous.map(|(_, bytes)| bytes.as_slice());
     let value = encode(&Stored { position, item });
     pending.put(Family::Items, key, old, value);
 }

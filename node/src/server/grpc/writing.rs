@@ -55,7 +55,7 @@ pub(super) fn replies(
     shares: Shares,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<WriteReply, Status>> {
-    let writes = Writes {
+    let answered = Writes {
         writer,
         requests,
         shares,
@@ -63,7 +63,7 @@ pub(super) fn replies(
         end: None,
         _place: place,
     };
-    stream::unfold(writes, |mut writes| async move {
+    stream::unfold(answered, |mut writes| async move {
         let reply = writes.next().await?;
         Some((reply, writes))
     })
@@ -116,7 +116,10 @@ impl Writer {
     ) -> Result<WriteReply, Refused> {
         let app = &self.serving.app;
         // The token as it is now: a stream may outlive the one it began with.
-        let place = self.serving.admit(&self.headers).map_err(refused)?;
+        let place = self
+            .serving
+            .admit(&self.headers)
+            .map_err(|failure| refused(&failure))?;
         if app.handle.role() == Role::Leader {
             let deadline = tokio::time::Instant::now() + app.limits.deadline;
             let (operations, key) =
@@ -128,8 +131,8 @@ impl Writer {
                 // Somebody else leads since, or is about to.
                 Ok(Err(Unavailable::NotLeader { .. } | Unavailable::NoLeader)) => {}
                 Ok(Err(Unavailable::UnknownOutcome)) if may_repeat => {}
-                Ok(Err(unavailable)) => return Err(refused(unavailable.into())),
-                Err(_) => return Err(refused(Unavailable::UnknownOutcome.into())),
+                Ok(Err(unavailable)) => return Err(refused(&unavailable.into())),
+                Err(_) => return Err(refused(&Unavailable::UnknownOutcome.into())),
             }
         }
         // The request is counted anew on the way it takes now.
@@ -146,6 +149,6 @@ fn done(written: &Written) -> Result<WriteReply, Refused> {
     }
 }
 
-fn refused(failure: Failure) -> Refused {
+fn refused(failure: &Failure) -> Refused {
     Box::new(failure.problem().clone())
 }

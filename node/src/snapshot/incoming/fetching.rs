@@ -61,7 +61,7 @@ impl Fetching {
     pub(super) fn new(
         manifest: Manifest,
         directory: &Path,
-        missing: Vec<Vec<usize>>,
+        missing: &[Vec<usize>],
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         let ranges = missing

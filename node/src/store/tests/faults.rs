@@ -169,8 +169,10 @@ fn a_disk_that_fails_to_write_ends_in_its_fault_and_nothing_reported_is_lost() {
             Fault::DiskFailed,
         ),
     ] {
-        // Once is enough: the kernel may say yes the next time, and have dropped what it could not write.
-        for times in [1, 0] {
+        // For the log once is enough: the kernel may say yes the next time, and have dropped what it could
+        // not write. What becomes of a file in the background the engine may try again with another.
+        let times: &[u32] = if part == ".log" { &[1, 0] } else { &[0] };
+        for times in times.iter().copied() {
             let name = format!("{name}, {times} times");
             let mut run = Run::start();
             run.order("work");
@@ -351,6 +353,9 @@ fn a_full_volume_is_waited_for_and_what_it_took_is_there_when_it_is_larger() {
         "{failed}: {failed:?}"
     );
     drop(store);
+    // What the engine gave up halfway is room again; somebody takes that too.
+    let mut ballast = fs::File::create(volume.0.path().join("ballast")).unwrap();
+    while ballast.write_all(&[1; 1 << 16]).is_ok() {}
     assert!(!Room::of(&directory).unwrap().is_enough());
 
     volume.enlarge(128);
