@@ -35,7 +35,7 @@ fn place() -> (TempDir, Place) {
 
 async fn copy(leader: &Leader, place: &Place) -> Result<(), FetchError> {
     let progress = Arc::new(Progress::default());
-    let (source, network) = (leader.source(), leader.network());
+    let (source, network) = (Leader::source(), leader.network());
     let copying = fetch(&source, &network, place.clone(), progress);
     tokio::time::timeout(PATIENCE, copying)
         .await
@@ -79,7 +79,7 @@ async fn a_copy_that_was_interrupted_fetches_only_the_chunks_it_lacks() {
     // The process is killed when some of it is there, more than once.
     for fetched in [8, 20] {
         let progress = Arc::new(Progress::default());
-        let (source, network) = (leader.source(), leader.network());
+        let (source, network) = (Leader::source(), leader.network());
         let (to, counted) = (place.clone(), Arc::clone(&progress));
         let task = tokio::spawn(async move { fetch(&source, &network, to, counted).await });
         let began = Instant::now();
@@ -129,7 +129,7 @@ async fn what_the_disk_has_damaged_since_is_fetched_again_and_nothing_else() {
     let before = leader.chunks_sent();
     copy(&leader, &place).await.expect("there already");
     assert_eq!(leader.chunks_sent(), before, "all of it was there");
-    let damaged = place.files.join(leader.name(0));
+    let damaged = place.files.join(Leader::name(0));
     let mut content = fs::read(&damaged).expect("readable");
     content[7 * CHUNK + 3] ^= 1;
     fs::write(&damaged, &content[..19 * CHUNK]).expect("written");
@@ -144,11 +144,11 @@ async fn files_of_an_earlier_snapshot_and_of_the_own_store_are_used() {
     let leader = Leader::start(&[6 * CHUNK, 6 * CHUNK, 2 * CHUNK]).await;
     let (_directory, place) = place();
     copy(&leader, &place).await.expect("copied");
-    leader.restart_with(&[(leader.name(1), noise(6 * CHUNK, 99))]);
+    leader.restart_with(&[(Leader::name(1), noise(6 * CHUNK, 99))]);
     // The third is in this replica's own store, under another name, and no longer in the copy.
     fs::create_dir_all(&place.store).expect("made");
     fs::rename(
-        place.files.join(leader.name(2)),
+        place.files.join(Leader::name(2)),
         place.store.join("000777.sst"),
     )
     .expect("moved");
@@ -174,9 +174,12 @@ async fn a_leader_of_an_older_version_is_copied_whole_files_at_a_time() {
     assert_eq!(leader.chunks_sent(), before);
 }
 
+/// Whether an error is the one expected.
+type Expected = fn(&FetchError) -> bool;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lies_are_found_out_and_never_installed() {
-    let cases: [(Lie, fn(&FetchError) -> bool); 7] = [
+    let cases: [(Lie, Expected); 7] = [
         (Lie::Name("../escaped".to_owned()), is_manifest),
         (Lie::Name("/tmp/escaped".to_owned()), is_manifest),
         (Lie::Larger, is_damaged),
@@ -230,7 +233,7 @@ async fn a_full_disk_is_told_from_a_broken_one_and_the_store_stays_as_it_is() {
     let durable = store.durable();
     drop(store);
     fs::create_dir_all(&place.files).expect("made");
-    std::os::unix::fs::symlink("/dev/full", place.files.join(leader.name(0))).expect("linked");
+    std::os::unix::fs::symlink("/dev/full", place.files.join(Leader::name(0))).expect("linked");
     let error = copy(&leader, &place).await.expect_err("there is no room");
     assert!(matches!(error, FetchError::Full(_)), "{error:?}");
     let store = Store::open(directory.path(), ReplicaId(6)).expect("the store that was there");

@@ -123,7 +123,7 @@ impl Leader {
         }
     }
 
-    pub(crate) fn source(&self) -> Source {
+    pub(crate) fn source() -> Source {
         Source {
             replica: ReplicaId(1),
             pod: "acme-0".to_owned(),
@@ -154,7 +154,7 @@ impl Leader {
             .extend(changed.iter().cloned());
     }
 
-    pub(crate) fn name(&self, number: usize) -> String {
+    pub(crate) fn name(number: usize) -> String {
         name(number)
     }
 

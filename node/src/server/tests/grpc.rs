@@ -237,7 +237,7 @@ async fn writes_under_way_on_one_stream_are_all_answered_before_it_ends() {
     }
     let mut ids = stream.end().await.unwrap();
     ids.sort_unstable();
-    assert_eq!(ids, Vec::from_iter(0..40));
+    assert_eq!(ids, (0..40).collect::<Vec<_>>());
 }
 
 #[tokio::test]

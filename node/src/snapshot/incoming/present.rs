@@ -214,6 +214,9 @@ mod tests {
         (missing.expect("readable"), directory)
     }
 
+    /// What is found, and which chunks are missing then.
+    type Case<'a> = (&'a str, Option<&'a [u8]>, &'a [usize]);
+
     #[test]
     fn only_chunks_with_the_right_hash_are_kept() {
         let whole = content(7);
@@ -221,7 +224,7 @@ mod tests {
         flipped[CHUNK_BYTES + 3] ^= 1;
         let mut hole = whole.clone();
         hole[..CHUNK_BYTES].fill(0);
-        let cases: [(&str, Option<&[u8]>, &[usize]); 6] = [
+        let cases: [Case; 6] = [
             ("nothing", None, &[0, 1, 2]),
             ("all", Some(&whole), &[]),
             ("a part", Some(&whole[..CHUNK_BYTES + 5]), &[1, 2]),

@@ -355,7 +355,7 @@ fn a_full_volume_is_waited_for_and_what_it_took_is_there_when_it_is_larger() {
     drop(store);
     // What the engine gave up halfway is room again; somebody takes that too.
     let mut ballast = fs::File::create(volume.0.path().join("ballast")).unwrap();
-    while ballast.write_all(&[1; 1 << 16]).is_ok() {}
+    while ballast.write_all(&[1; 1 << 12]).is_ok() {}
     assert!(!Room::of(&directory).unwrap().is_enough());
 
     volume.enlarge(128);
