@@ -205,14 +205,11 @@ impl Driver {
         let (handle, writes, commands) = handle(&store, published.clone());
         let pace = options.snapshot_bytes_per_second;
         let outgoing = Arc::new(Outgoing::new(Arc::clone(&store), pace));
-        metrics.set_log_base(durable.base.index);
+        let (base, last) = (durable.base.index, durable.last.index);
+        metrics.set_log_base(base);
         let driver = Self {
             network: network.clone(),
-            retention: Retention::new(
-                options.log_keep_bytes,
-                durable.base.index,
-                durable.last.index,
-            ),
+            retention: Retention::new(options.log_keep_bytes, base, last),
             rescuing: Rescuing::default(),
             outgoing: Arc::clone(&outgoing),
             copying: None,

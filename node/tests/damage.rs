@@ -131,6 +131,7 @@ async fn a_follower_that_came_to_another_state_is_filled_anew() {
             "items",
             "changes",
             "idempotency",
+            "rescue",
             "meta",
         ];
         let options = rocksdb::Options::default();

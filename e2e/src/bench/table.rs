@@ -240,9 +240,9 @@ mod tests {
     #[test]
     fn a_disturbed_run_says_so() {
         let mut report = report();
-        assert!(!document(&report).contains("disturbed"));
+        assert!(!document(&report).contains("**Other work disturbed this run**"));
         report.machine.load_before = 4.0;
-        assert!(document(&report).contains("disturbed"));
+        assert!(document(&report).contains("**Other work disturbed this run**"));
     }
 
     #[test]

@@ -211,6 +211,28 @@ fn a_leader_whose_disk_hangs_leaves_nobody_out() {
     );
 }
 
+/// Nothing else happens after the last one that a write waited for is left out: no further write, and no
+/// further answer. It was acknowledged only when a client sent the next one.
+#[test]
+fn what_waited_for_who_is_left_out_is_committed_then_and_there() {
+    let (mut machine, _) = new_leader();
+    machine.sync();
+    let payload = b"x".to_vec();
+    machine.give(Input::Propose { id: 1, payload });
+    machine.sync();
+    let written = machine.disk.last().index;
+    let silent = machine.pass(20_000, Vec::new);
+    assert!(
+        !silent.contains(&Effect::Commit(written)),
+        "it is waited for"
+    );
+    let alone = view(3, 2, ME, &[ME]);
+    let left_out = machine.give(Input::RegisterChanged(ChangeOutcome::Applied(Box::new(
+        alone,
+    ))));
+    assert!(left_out.contains(&Effect::Commit(written)), "{left_out:?}");
+}
+
 #[test]
 fn a_leader_says_nothing_before_its_promise_is_on_disk() {
     let (mut machine, begun) = new_leader();

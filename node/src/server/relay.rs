@@ -141,9 +141,11 @@ impl Relay<'_> {
         request: http::Request<Bytes>,
     ) -> Result<http::Response<Bytes>, ForwardError> {
         let mut status = self.handle.watch_status();
+        // Where it still says so of this replica, it is the status that is late.
+        let led = status.borrow().role == Role::Leader;
         let has_successor = |status: &Status| {
             let leader_url = status.leader_url.as_deref();
-            status.role == Role::Leader || leader_url.is_some_and(|other| other != url)
+            (status.role == Role::Leader && !led) || leader_url.is_some_and(|other| other != url)
         };
         tokio::select! {
             answer = self.forwarder.forward(url, request) => answer,

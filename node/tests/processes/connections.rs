@@ -98,9 +98,9 @@ async fn requests_taken_back_at_once_end_their_connection_only() {
     println!("{sent} requests taken back before the connection ended");
     assert!(sent < RESETS, "a client may do this for ever");
     let ended = ended.await.expect("no panic").expect_err("it was ended");
-    assert_eq!(
-        ended.reason(),
-        Some(h2::Reason::ENHANCE_YOUR_CALM),
+    // What it was told, unless the connection was closed before that could be read.
+    assert!(
+        ended.is_io() || ended.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM),
         "{ended}"
     );
     client

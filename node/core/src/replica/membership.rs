@@ -53,6 +53,8 @@ impl Replica {
     pub(super) fn tend_register(&mut self, log: &impl ReadLog) {
         self.forget_followers();
         self.tend_joining(log);
+        // Who is not waited for any more may have been the last that something waited for.
+        self.advance_commit();
         // R5: its own promise first. Before that it sends nothing, so who is silent has not been
         // asked; a leader whose disk hangs would leave out everybody who could replace it.
         let promised = self.writes.durable_promise();
