@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 async fn a_drained_machine_hands_over_first_and_the_budget_keeps_the_rest() {
     story::run("drain", |ground| async move {
         let spec = json!({"replicas": 2, "storage": {"size": "64Mi"}});
-        let tenant = ground.ready_tenant("acme", &spec).await?;
+        let tenant = ground.ready_tenant("drained", &spec).await?;
         let api = Api::of(&tenant).await?;
         let load = Load::start(&api, WRITERS);
         load.wait_acknowledged(WRITES, LIMIT).await?;
@@ -88,7 +88,7 @@ async fn drain_both(
     load.wait_acknowledged(WRITES, LIMIT).await
 }
 
-/// The tenant's pods only: the rest of the cluster is no part of the story.
+/// The tenant's pods only, by a name that no other tenant of the cluster has: the rest is no part of the story.
 async fn drain(ground: &Ground, tenant: &Tenant, node: &str, timeout: &str) -> Result<()> {
     let selector = format!("--pod-selector={}", names::selector_string(&tenant.name));
     let timeout = format!("--timeout={timeout}");

@@ -61,7 +61,7 @@ pub(super) fn apply(
                 last: durable.last.index,
             });
         }
-        epochs::note_end(&mut pending, head, entry.head.epoch)?;
+        epochs::note_end(&mut pending, head, entry.head.epoch);
         outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
         head = entry.head;
         let (index, hash) = (head.index, pending.hash());

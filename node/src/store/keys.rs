@@ -8,7 +8,6 @@
 //! | `changes` | `index:u64 ordinal:u32` ([`super::changes`]) | the item's key, as in `items` | until the item changes again: each item is there once | `Store::apply` |
 //! | `idempotency` | `6b` then the client's key ([`super::idempotency`]) | `format:u8=1 record:*` | bounded by age and count | `Store::apply` |
 //! | `idempotency` | `6f place:u64` | `hlc:u64`, then the client's key | as the record it points to | `Store::apply` |
-//! | `idempotency` | `65 epoch:u64` ([`super::epochs`]) | `index:u64`, how far that epoch's entries have had their turn | for good: one for each leader there was | `Store::apply` |
 //! | `rescue` | `epoch:u64 index:u64` ([`super::rescue`]) | an entry cut from the log, as in `oplog` | until a leader has it | `Store::persist` |
 //! | `meta` | `format` | `u32`, version of all of this | with the disk | `Store::open` |
 //! | `meta` | `replica_id` | `u128` | with the disk | `Store::open` |
@@ -16,6 +15,7 @@
 //! | `meta` | `promised_epoch` | `u64`, never falls | for good | `Store::persist` |
 //! | `meta` | `applied` | `epoch:u64 index:u64 chain:16` | for good | `Store::apply` |
 //! | `meta` | `base` | `epoch:u64 index:u64 chain:16`, the last entry trimmed | for good | `Store::persist` |
+//! | `meta` | `turns/` then `epoch:u64` ([`super::epochs`]) | `index:u64`, how far that epoch's entries have had their turn | for good: one for each leader there was | `Store::apply` |
 //! | `meta` | `idempotency` | `first:u64 next:u64`, the places in use | for good | `Store::apply` |
 //! | `meta` | `state_hash` | `index:u64 hash:32` ([`super::state_hash`]); of no meaning unless `index` is that of `applied` | for good | `Store::apply` |
 //!
@@ -26,7 +26,7 @@ use percolate_core::identity::Index;
 
 /// Version of the table above. A store written by a newer version is refused, never guessed at.
 ///
-/// 1 had no `rescue` and no `65` in `idempotency`; it is taken as it is, without any.
+/// 1 had no `rescue` and no `turns/` in `meta`; it is taken as it is, without any.
 pub(super) const FORMAT: u32 = 2;
 
 /// A column family: its keys are apart from all others', its options are its own.
