@@ -275,6 +275,8 @@ impl Driver {
                 }
                 Some(command) = self.commands.recv() => self.command(command),
                 _ = ticks.tick() => self.tick(),
+                // A follower lags: it is sent more, but nobody waits for that.
+                () = tokio::task::yield_now(), if self.replica.owes() => {}
             }
             self.drain()?;
             if self.snapshot_ready {

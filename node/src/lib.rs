@@ -6,6 +6,7 @@
 //! ```
 
 pub mod admission;
+pub mod bulk;
 pub mod cli;
 pub mod client;
 pub mod driver;

@@ -6,13 +6,11 @@ use std::process::{Command, ExitCode};
 use percolate_node::cli::{self, Cli};
 use percolate_node::client;
 use percolate_node::serve::{self, Next};
+use tokio::runtime::{Builder, Runtime};
 
 // Returns what it no longer needs to the system: many small replicas share a machine.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Threads of the runtime: a replica's work is one loop and a few connections.
-const WORKERS: usize = 2;
 
 /// Threads for what waits on the disk, beside those of the store itself: reads of lists and watches,
 /// decoding, copies of the store. Each may hold some megabytes; further work waits.
@@ -22,12 +20,11 @@ fn main() -> ExitCode {
     let cli = Cli::from_process();
     // One provider of cryptography, chosen before anything can ask for one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    let threads = match &cli.command {
+        cli::Command::Serve(options) => options.threads,
+        cli::Command::Client(_) | cli::Command::Completions { .. } => 1,
+    };
+    let runtime = match runtime(threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             return failed(&anyhow::Error::new(error).context("cannot start the runtime"));
@@ -48,6 +45,17 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// One thread hands nothing to another: a write passes no more threads than it must.
+fn runtime(threads: u16) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if threads == 1 {
+        builder = Builder::new_current_thread();
+    } else {
+        builder.worker_threads(threads.into());
+    }
+    builder.max_blocking_threads(BLOCKING).enable_all().build()
 }
 
 /// Become the same program with the same arguments: nothing of the memory of a store that is to be

@@ -439,6 +439,7 @@ mod tests {
             }),
             members: Vec::new(),
             as_of: None,
+            cut_off: false,
         }
     }
 

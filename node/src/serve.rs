@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bulk::Bulk;
 use crate::cli;
 use crate::driver::{Driver, DriverError, Ended, Ends, Options};
 use crate::fault::Found;
@@ -30,7 +31,7 @@ use crate::server::{self, App, HttpForwarder, Limits, TokenSource, Watches};
 use crate::store::{OpenError, Store};
 use crate::tenant::Status;
 use crate::termination;
-use crate::tls::{self, Connector, Security, Tls};
+use crate::tls::{self, Security, Tls};
 use crate::transport::{LinkService, Network};
 
 /// A pod that stops is taken out of its Services within about a second, but not at once. Until then
@@ -90,10 +91,11 @@ async fn run_replica(options: &cli::Serve) -> anyhow::Result<Next> {
     let store =
         Store::open(&options.data_dir, ReplicaId(random())).context("cannot open the store")?;
     let store = Arc::new(store);
+    let bulk = Bulk::start().map_err(DriverError::Threads)?;
     let (driver, ends) = Driver::new(
         Arc::clone(&store),
         Arc::new(registry),
-        network(options, &tls),
+        network(options, &tls, &bulk),
         driver_options(options),
         Arc::clone(&metrics),
         liveness.clone(),
@@ -111,7 +113,11 @@ async fn run_replica(options: &cli::Serve) -> anyhow::Result<Next> {
     };
     let health = tokio::spawn(serve_health(bind(options.health_listen).await?, health));
     let driver = tokio::spawn(driver.run());
-    let ended = serve(options, tls, ends, metrics, replica_id, driver).await;
+    let security = Security::Mutual {
+        tls: tls.clone(),
+        bulk: bulk.handle(),
+    };
+    let ended = serve(options, tls, security, ends, metrics, replica_id, driver).await;
     watch_tls.abort();
     health.abort();
     ended
@@ -173,19 +179,17 @@ fn driver_options(options: &cli::Serve) -> Options {
     }
 }
 
-fn network(options: &cli::Serve, tls: &Tls) -> Network {
+fn network(options: &cli::Serve, tls: &Tls, bulk: &Bulk) -> Network {
     let (domain, port) = (options.peer_domain.clone(), options.peer_listen.port());
     let address = move |pod: &str| format!("https://{pod}.{domain}:{port}");
-    Network {
-        connector: Connector::new(tls),
-        address: Arc::new(address),
-    }
+    Network::new(tls, bulk.handle(), address)
 }
 
 /// The two TLS ports, until a signal or the driver's end.
 async fn serve(
     options: &cli::Serve,
     tls: Tls,
+    between_nodes: Security,
     ends: Ends,
     metrics: Arc<Metrics>,
     replica_id: ReplicaId,
@@ -219,7 +223,7 @@ async fn serve(
     ));
     let links = tokio::spawn(tls::serve(
         peer_port,
-        Security::Mutual(tls),
+        between_nodes,
         links,
         limits,
         stop_links.clone(),

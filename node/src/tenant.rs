@@ -184,6 +184,8 @@ pub struct Status {
     pub members: Vec<Member>,
     /// Everything acknowledged before this is visible here; `None` while nothing is proven.
     pub as_of: Option<Instant>,
+    /// Whether no leader was heard for so long that waiting for one is no use.
+    pub cut_off: bool,
 }
 
 impl Status {
@@ -207,6 +209,7 @@ impl Status {
             copying: None,
             members: Vec::new(),
             as_of: None,
+            cut_off: false,
         }
     }
 }

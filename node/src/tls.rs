@@ -29,6 +29,12 @@ pub use self::serve::{Limits, Security, serve};
 /// to deliver, so this only has to be short for people who wait for it.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
 
+/// HTTP/2, by ALPN.
+const HTTP2: &str = "h2";
+
+/// HTTP/2 on which whole stores are copied: served by threads of its own ([`crate::bulk`]).
+const BULK: &str = "percolate-bulk";
+
 /// The certificates in use; clones share them and follow their rotation.
 #[derive(Debug, Clone)]
 pub struct Tls {

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_core::replica::{Input, Message};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 pub use self::link::LinkService;
 use self::peer::Peer;
-use crate::tls::Connector;
+use crate::tls::{Connector, Tls};
 
-/// Largest message taken: a frame is at most 1 MiB, unless it is a single entry, whose payload is
+/// Largest message taken: a frame is at most 256 KiB, unless it is a single entry, whose payload is
 /// bounded by the API's body limit (16 MiB by default, at most four times that).
 const MESSAGE_BYTES: usize = 72 << 20;
 
@@ -31,8 +32,28 @@ const MESSAGE_BYTES: usize = 72 << 20;
 pub struct Network {
     /// Makes the connections.
     pub connector: Connector,
+    /// Makes those on which whole stores are copied.
+    pub bulk_connector: Connector,
+    /// Who copies.
+    pub bulk: Handle,
     /// Where a pod's links are taken: its `https` address.
     pub address: Arc<dyn Fn(&str) -> String + Send + Sync>,
+}
+
+impl Network {
+    /// With certificates of `tls`; `bulk` copies.
+    pub fn new(
+        tls: &Tls,
+        bulk: Handle,
+        address: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            connector: Connector::new(tls),
+            bulk_connector: Connector::bulk(tls),
+            bulk,
+            address: Arc::new(address),
+        }
+    }
 }
 
 /// Sends messages; owned by the driver.

@@ -104,6 +104,9 @@ impl Pair {
             let Some(node) = self.node(at) else { return };
             let mut effects = node.replica.step(now, input, &node.disk);
             effects.extend(node.replica.flush(now, &node.disk));
+            while node.replica.owes() {
+                effects.extend(node.replica.flush(now, &node.disk));
+            }
             for effect in effects {
                 inputs.extend(self.carry_out(at, effect));
             }

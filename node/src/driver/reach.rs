@@ -88,7 +88,7 @@ impl Driver {
             files: store.incoming(),
             store: store.database(),
         };
-        let task = tokio::spawn(async move {
+        let task = self.network.bulk.spawn(async move {
             match incoming::fetch(&source, &network, place, progress).await {
                 Ok(()) => {
                     let _ = inputs.send(Input::SnapshotFetched);

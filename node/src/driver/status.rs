@@ -129,6 +129,7 @@ impl StatusPublisher {
             copying: None,
             members: standing.members.clone(),
             as_of: None,
+            cut_off: standing.cut_off,
         }
     }
 }

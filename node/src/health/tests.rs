@@ -26,6 +26,7 @@ fn status(role: Role, serving: bool) -> Status {
         copying: None,
         members: Vec::new(),
         as_of: None,
+        cut_off: false,
     }
 }
 

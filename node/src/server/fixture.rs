@@ -276,6 +276,7 @@ fn status() -> Status {
         copying: None,
         members: Vec::new(),
         as_of: None,
+        cut_off: false,
     }
 }
 

@@ -81,7 +81,6 @@ impl Freshness {
         max_staleness: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Self, Failure> {
-        let session = session(headers)?;
         let consistency = match word {
             ConsistencyWord::Session => Consistency::Session,
             ConsistencyWord::Linearizable => Consistency::Linearizable,
@@ -90,6 +89,23 @@ impl Freshness {
         let max_staleness = max_staleness.map(duration::parse).transpose();
         let max_staleness = max_staleness
             .map_err(|error| Failure::bad_request(format!("max_staleness is {error}")))?;
+        Self::checked(consistency, session(headers)?, max_staleness)
+    }
+
+    /// As a message demands, whose session is empty if there is none.
+    pub(super) fn of(
+        consistency: Consistency,
+        session: &str,
+        max_staleness: Option<Duration>,
+    ) -> Result<Self, Failure> {
+        Self::checked(consistency, parse_session(session)?, max_staleness)
+    }
+
+    fn checked(
+        consistency: Consistency,
+        session: Option<SessionToken>,
+        max_staleness: Option<Duration>,
+    ) -> Result<Self, Failure> {
         if max_staleness.is_some() && consistency == Consistency::Linearizable {
             return Err(Failure::bad_request(
                 "a linearizable read is never stale; leave max_staleness out",
@@ -99,15 +115,6 @@ impl Freshness {
             consistency,
             session,
             max_staleness,
-        })
-    }
-
-    /// As a message demands, whose session is empty if there is none.
-    pub(super) fn of(consistency: Consistency, session: &str) -> Result<Self, Failure> {
-        Ok(Self {
-            consistency,
-            session: parse_session(session)?,
-            max_staleness: None,
         })
     }
 
@@ -125,11 +132,16 @@ impl Freshness {
 }
 
 impl Reached {
+    /// How old at most is what is seen, if that is known.
+    pub(super) fn staleness(self) -> Option<Duration> {
+        self.as_of.map(|as_of| as_of.elapsed())
+    }
+
     /// Complete the answer to a read: where the client stands now, and how old it may be.
     pub(super) fn seen(self, app: &App, response: Response) -> Response {
         let response = reply::with_session(response, seen(app, self.token));
-        match self.as_of {
-            Some(as_of) => reply::with_staleness(response, as_of.elapsed()),
+        match self.staleness() {
+            Some(staleness) => reply::with_staleness(response, staleness),
             None => response,
         }
     }

@@ -5,6 +5,8 @@
 //!                      -> Unserved(NotLeader, TooStale, TooOld) -> Forward -> the leader's Response
 //!                      -> Unserved(NoLeader), leader unreachable -> pause -> handlers again, until the deadline
 //! ```
+//! A replica that has heard no leader for long waits for none: its client may reach another one.
+//!
 //! A request goes one hop at most: a replica that got it from another answers `no_leader` rather
 //! than passing it on, so two replicas that each think the other leads cannot play ball with it.
 //!
@@ -76,7 +78,9 @@ impl Relay<'_> {
                 tokio::time::timeout_at(self.deadline, self.attempt(&mut exchange, &next)).await;
             match attempt {
                 Ok(Attempt::Answered(response)) => return response,
-                Ok(Attempt::Postponed(response)) if Instant::now() + pause >= self.deadline => {
+                Ok(Attempt::Postponed(response))
+                    if self.handle.status().cut_off || Instant::now() + pause >= self.deadline =>
+                {
                     return response;
                 }
                 Ok(Attempt::Postponed(response)) => last = Some(response),
@@ -133,8 +137,8 @@ impl Relay<'_> {
         }
     }
 
-    /// What the leader at `url` answers, as long as nobody else leads, this replica included: one that
-    /// hangs would be waited for until the deadline.
+    /// What the leader at `url` answers, as long as nobody else leads, this replica included, and it is
+    /// heard: one that hangs or is cut off would be waited for until the deadline.
     async fn answer_of(
         &self,
         url: &str,
@@ -143,14 +147,15 @@ impl Relay<'_> {
         let mut status = self.handle.watch_status();
         // Where it still says so of this replica, it is the status that is late.
         let led = status.borrow().role == Role::Leader;
-        let has_successor = |status: &Status| {
+        let is_given_up = |status: &Status| {
             let leader_url = status.leader_url.as_deref();
-            (status.role == Role::Leader && !led) || leader_url.is_some_and(|other| other != url)
+            let has_successor = leader_url.is_some_and(|other| other != url);
+            (status.role == Role::Leader && !led) || has_successor || status.cut_off
         };
         tokio::select! {
             answer = self.forwarder.forward(url, request) => answer,
-            Ok(_) = status.wait_for(has_successor) => Err(ForwardError::Broken {
-                reason: "another replica leads now".to_owned(),
+            Ok(_) = status.wait_for(is_given_up) => Err(ForwardError::Broken {
+                reason: "another replica leads now, or this one is cut off".to_owned(),
             }),
         }
     }

@@ -26,12 +26,17 @@ pub(super) fn with_session(mut response: Response, token: SessionToken) -> Respo
 
 /// Say how old at most is what was read: seconds, to the next millisecond.
 pub(super) fn with_staleness(mut response: Response, age: Duration) -> Response {
-    let millis = age.as_nanos().div_ceil(1_000_000);
+    let millis = whole_millis(age);
     let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
     if let Ok(value) = HeaderValue::from_str(&seconds) {
         response.headers_mut().insert(STALENESS, value);
     }
     response
+}
+
+/// Rounded up: an age is a promise.
+pub(super) fn whole_millis(age: Duration) -> u64 {
+    u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Name the version that the item has now.

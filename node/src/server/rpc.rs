@@ -6,6 +6,8 @@
 //! ```
 //! The idempotency key stands in the header, where the relay looks for it and puts one of its own.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -61,7 +63,8 @@ pub(super) async fn get(State(app): State<App>, body: Bytes) -> Result<Response,
         Ok(Wanted::Local) => Consistency::Local,
         Err(error) => return Err(Failure::bad_request(format!("consistency: {error}"))),
     };
-    let reached = Freshness::of(consistency, &request.session)?
+    let max_staleness = request.max_staleness_ms.map(Duration::from_millis);
+    let reached = Freshness::of(consistency, &request.session, max_staleness)?
         .reach(&app)
         .await?;
     let item = app.handle.store.get(&key)?;
@@ -73,6 +76,7 @@ pub(super) async fn get(State(app): State<App>, body: Bytes) -> Result<Response,
     let message = GetReply {
         item: Some(item),
         session: token.to_string(),
+        staleness_ms: reached.staleness().map(reply::whole_millis),
     };
     Ok(answer(&message, token))
 }

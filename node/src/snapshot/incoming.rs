@@ -32,8 +32,8 @@ use self::present::OwnFiles;
 use super::progress::Progress;
 use crate::transport::Network;
 
-/// Connections on which ranges are fetched at once: enough to keep the network busy while a file is
-/// synced, and each has a processor of its own to decrypt with.
+/// Connections on which ranges are fetched at once: enough to keep the network busy while files are
+/// synced.
 const PARALLEL: usize = 4;
 
 /// Where the name of the snapshot stands that the files belong to, beside their directory.
@@ -164,7 +164,7 @@ async fn connect(
     let channel = Endpoint::from_shared((network.address)(&source.pod))?
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .connect_with_connector(network.connector.clone())
+        .connect_with_connector(network.bulk_connector.clone())
         .await?;
     Ok(ReplicationClient::new(channel).max_decoding_message_size(MANIFEST_BYTES))
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Tls;
+use super::{BULK, HTTP2, Tls};
 
 /// Longest wait for a connection with its handshake. Below the takeover time of 2.5 s, so that a
 /// peer that swallows packets is tried again before it is given up.
@@ -54,8 +54,17 @@ pub struct Connector {
 impl Connector {
     /// A connector that offers HTTP/2 only, as gRPC needs.
     pub fn new(tls: &Tls) -> Self {
+        Self::offering(tls, &[HTTP2])
+    }
+
+    /// The same for copies of whole stores. A node of an older version takes it for any other.
+    pub fn bulk(tls: &Tls) -> Self {
+        Self::offering(tls, &[BULK, HTTP2])
+    }
+
+    fn offering(tls: &Tls, protocols: &[&str]) -> Self {
         Self {
-            tls: TlsConnector::from(Arc::new(tls.client(&["h2"]))),
+            tls: TlsConnector::from(Arc::new(tls.client(protocols))),
         }
     }
 

@@ -13,6 +13,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::{BULK, HTTP2};
+
 /// This node's certificate, followed by what leads to the authority.
 const CERTIFICATE: &str = "tls.crt";
 /// The certificate's private key.
@@ -23,8 +25,8 @@ const AUTHORITY: &str = "ca.crt";
 /// The link that a Kubernetes volume exchanges to deliver all of a Secret's new files at once.
 const VOLUME_DATA: &str = "..data";
 
-/// What servers offer by ALPN, best first.
-const SERVED_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What servers offer by ALPN, best first; the first of them to other nodes only.
+const SERVED_PROTOCOLS: [&str; 3] = [BULK, HTTP2, "http/1.1"];
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +144,9 @@ impl Generation {
             let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(
                 CertifiedKey::clone(&identity),
             )));
-            config.alpn_protocols = SERVED_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+            let served = SERVED_PROTOCOLS.into_iter();
+            let served = served.filter(|protocol| mutual || *protocol != BULK);
+            config.alpn_protocols = served.map(|protocol| protocol.into()).collect();
             Ok(Arc::new(config))
         };
         let (open, mutual) = (server(false)?, server(true)?);

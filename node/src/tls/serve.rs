@@ -18,14 +18,15 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::Tls;
 use super::stalling::Stalling;
+use super::{BULK, HTTP2, Tls};
 
 /// Pause after a failed accept: the usual cause is too many open files, which only time cures.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -59,7 +60,12 @@ pub enum Security {
     /// TLS; clients prove themselves within the protocol.
     Open(Tls),
     /// TLS with a client certificate of the tenant's authority.
-    Mutual(Tls),
+    Mutual {
+        /// The certificates.
+        tls: Tls,
+        /// Who serves connections on which whole stores are copied.
+        bulk: Handle,
+    },
     /// Without TLS: for what everybody may know.
     None,
 }
@@ -166,7 +172,7 @@ impl Connection {
     async fn run(self, tcp: TcpStream, security: &Security, router: Router) {
         let settings = match security {
             Security::Open(tls) => tls.open_server(),
-            Security::Mutual(tls) => tls.mutual_server(),
+            Security::Mutual { tls, .. } => tls.mutual_server(),
             Security::None => return self.serve(tcp, false, router).await,
         };
         let handshake = TlsAcceptor::from(settings).accept(tcp);
@@ -179,8 +185,18 @@ impl Connection {
                 return tracing::debug!(client = %self.client, "a TLS handshake took too long");
             }
         };
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.serve(stream, http2, router).await;
+        let speaks = |protocol: &str| {
+            let negotiated = stream.get_ref().1.alpn_protocol();
+            negotiated == Some(protocol.as_bytes())
+        };
+        let (http2, is_bulk) = (speaks(HTTP2), speaks(BULK));
+        let served = self.serve(stream, http2 || is_bulk, router);
+        match security {
+            Security::Mutual { bulk, .. } if is_bulk => {
+                let _ = bulk.spawn(served).await;
+            }
+            _ => served.await,
+        }
     }
 
     async fn serve(

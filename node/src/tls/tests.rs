@@ -20,6 +20,7 @@ use tower::{Service, ServiceExt};
 
 use self::authority::{Authority, Expiry};
 use super::*;
+use crate::bulk::Bulk;
 
 /// A name that the certificates of [`Authority`] are made for.
 const NODE: &str = "acme-0.acme.tenants.svc";
@@ -31,6 +32,18 @@ struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+}
+
+fn mutual(tls: Tls) -> Security {
+    Security::Mutual {
+        tls,
+        bulk: tokio::runtime::Handle::current(),
+    }
+}
+
+fn thread_name() -> String {
+    let thread = std::thread::current();
+    thread.name().unwrap_or_default().to_owned()
 }
 
 async fn start(security: Security, limits: Limits) -> Server {
@@ -48,7 +61,8 @@ async fn start(security: Security, limits: Limits) -> Server {
                     tokio::time::sleep(SLOW).await;
                     "done"
                 }),
-            );
+            )
+            .route("/thread", get(|| async { thread_name() }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
     let task = tokio::spawn(serve(listener, security, router, limits, shutdown.clone()));
@@ -108,17 +122,22 @@ async fn who_is_let_in() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let tls = ours.node(&Expiry::Never).load();
     let open = start(Security::Open(tls.clone()), Limits::default()).await;
-    let mutual = start(Security::Mutual(tls), Limits::default()).await;
+    let between_nodes = start(mutual(tls), Limits::default()).await;
     let member = || http1(&ours.node(&Expiry::Never).load());
     let expired = || http1(&ours.node(&Expiry::Passed).load());
     let stranger = || http1(&theirs.node(&Expiry::Never).trusting(&ours).load());
     let nobody = || anonymous(&ours, &rustls::version::TLS13);
     let outdated = || anonymous(&ours, &rustls::version::TLS12);
     for (name, server, client, let_in) in [
-        ("a member among nodes", &mutual, member(), true),
-        ("an expired member among nodes", &mutual, expired(), false),
-        ("a stranger among nodes", &mutual, stranger(), false),
-        ("nobody among nodes", &mutual, nobody(), false),
+        ("a member among nodes", &between_nodes, member(), true),
+        (
+            "an expired member among nodes",
+            &between_nodes,
+            expired(),
+            false,
+        ),
+        ("a stranger among nodes", &between_nodes, stranger(), false),
+        ("nobody among nodes", &between_nodes, nobody(), false),
         ("a member at the API", &open, member(), true),
         ("nobody at the API", &open, nobody(), true),
         ("TLS 1.2 at the API", &open, outdated(), false),
@@ -164,7 +183,7 @@ async fn new_certificates_are_taken_without_a_restart_on_both_sides() {
     let (old, new) = (Authority::new(), Authority::new());
     let (server_files, client_files) = (old.node(&Expiry::Never), old.node(&Expiry::Never));
     let (server_tls, client_tls) = (server_files.load(), client_files.load());
-    let server = start(Security::Mutual(server_tls.clone()), Limits::default()).await;
+    let server = start(mutual(server_tls.clone()), Limits::default()).await;
     let client = http1(&client_tls);
     assert!(ask(server.address, NODE, "/", client.clone()).await.is_ok());
 
@@ -190,7 +209,7 @@ async fn new_certificates_are_taken_without_a_restart_on_both_sides() {
 async fn tonic_connects_with_the_nodes_certificate() {
     let ours = Authority::new();
     let files = ours.node(&Expiry::Never);
-    let server = start(Security::Mutual(files.load()), Limits::default()).await;
+    let server = start(mutual(files.load()), Limits::default()).await;
     let endpoint = tonic::transport::Endpoint::from_shared(format!(
         "https://localhost:{}",
         server.address.port()
@@ -217,6 +236,46 @@ async fn tonic_connects_with_the_nodes_certificate() {
         refused.is_err(),
         "a server of another authority was trusted"
     );
+}
+
+/// A gigabyte that is encrypted on the thread of replication holds up every write.
+#[tokio::test]
+async fn copies_of_whole_stores_are_served_by_threads_of_their_own() {
+    let files = Authority::new().node(&Expiry::Never);
+    let threads = Bulk::start().unwrap();
+    let security = Security::Mutual {
+        tls: files.load(),
+        bulk: threads.handle(),
+    };
+    let between_nodes = start(security, Limits::default()).await;
+    // Offers no more than a node of an older version does.
+    let older = start(Security::Open(files.load()), Limits::default()).await;
+    let here = thread_name();
+    let tls = files.load();
+    for (case, server, connector, thread) in [
+        (
+            "a link",
+            &between_nodes,
+            Connector::new(&tls),
+            here.as_str(),
+        ),
+        ("a copy", &between_nodes, Connector::bulk(&tls), "bulk"),
+        (
+            "a copy of an older node",
+            &older,
+            Connector::bulk(&tls),
+            here.as_str(),
+        ),
+    ] {
+        let address = format!("https://localhost:{}", server.address.port());
+        let endpoint = tonic::transport::Endpoint::from_shared(address).unwrap();
+        let mut channel = endpoint.connect_with_connector(connector).await.unwrap();
+        let request = http::Request::get("/thread");
+        let request = request.body(tonic::body::Body::empty()).unwrap();
+        let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+        let name = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(name, thread, "{case}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use percolate_node::tls::{self, Connector, Limits, Security, Tls};
 use percolate_node::transport::{LinkService, Network};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -141,10 +142,7 @@ impl Group {
                 .expect("a pod of this group");
             format!("https://localhost:{}", ports[ordinal])
         };
-        let network = Network {
-            connector: Connector::new(&self.tls),
-            address: Arc::new(address),
-        };
+        let network = Network::new(&self.tls, runtime::Handle::current(), address);
         let options = Options {
             log_keep_bytes: self.log_keep_bytes,
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
@@ -171,7 +169,10 @@ impl Group {
         let routes = LinkService::router(me, ends.inputs, ends.status, ends.outgoing);
         let links = tls::serve(
             listener,
-            Security::Mutual(self.tls.clone()),
+            Security::Mutual {
+                tls: self.tls.clone(),
+                bulk: runtime::Handle::current(),
+            },
             routes,
             Limits::default(),
             stop.clone(),

@@ -15,10 +15,11 @@ use percolate_api::proto::replication::v1::{
 };
 use percolate_core::identity::{Incarnation, ReplicaId};
 use percolate_node::snapshot::incoming::Source;
-use percolate_node::tls::{self, Connector, Limits, Security, Tls};
+use percolate_node::tls::{self, Limits, Security, Tls};
 use percolate_node::transport::Network;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -107,7 +108,10 @@ impl Leader {
         let stop = CancellationToken::new();
         tokio::spawn(tls::serve(
             listener,
-            Security::Mutual(tls.clone()),
+            Security::Mutual {
+                tls: tls.clone(),
+                bulk: Handle::current(),
+            },
             tonic::service::Routes::new(service)
                 .prepare()
                 .into_axum_router(),
@@ -134,10 +138,8 @@ impl Leader {
 
     pub(crate) fn network(&self) -> Network {
         let port = self.port;
-        Network {
-            connector: Connector::new(&self.tls),
-            address: Arc::new(move |_: &str| format!("https://localhost:{port}")),
-        }
+        let address = move |_: &str| format!("https://localhost:{port}");
+        Network::new(&self.tls, Handle::current(), address)
     }
 
     pub(crate) fn lie(&self, lie: Lie) {

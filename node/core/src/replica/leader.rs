@@ -176,11 +176,20 @@ impl Replica {
     }
 
     /// Send what is new to every follower, and heartbeats where they are due. Called after every
-    /// batch of inputs, so that proposals that arrived together travel together.
+    /// batch of inputs, so that proposals that arrived together travel together; and again while
+    /// it [`owes`](Self::owes) somebody more.
     pub fn flush(&mut self, now: Millis, log: &impl ReadLog) -> Vec<Effect> {
         self.now = now;
         self.broadcast(log);
         std::mem::take(&mut self.effects)
+    }
+
+    /// Whether a follower lacks more than was sent to it at once.
+    pub fn owes(&self) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        leader.followers.values().any(|progress| progress.owes)
     }
 
     pub(super) fn broadcast(&mut self, log: &impl ReadLog) {
@@ -218,7 +227,7 @@ impl Replica {
                 counted: in_sync.is_some_and(|in_sync| in_sync.contains(replica)),
                 ..sender
             };
-            for append in progress.frames(self.now, &sender, log, due) {
+            if let Some(append) = progress.frame(self.now, &sender, log, due) {
                 let (to, pod) = (*replica, progress.pod.clone());
                 self.effects.push(Effect::Send {
                     to,

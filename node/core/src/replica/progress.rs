@@ -9,9 +9,9 @@ use crate::identity::{Epoch, Index};
 use crate::log::{Head, ReadLog, SharedEntry};
 use crate::register::ReplicaState;
 
-/// Largest frame of entries. Large enough to use the wire, small enough that a heartbeat behind
-/// one is not late.
-const FRAME_BYTES: usize = 1 << 20;
+/// Largest frame of entries, and what is read from the log at once: clients wait as long as that takes.
+/// Large enough that what a frame costs by itself does not matter.
+const FRAME_BYTES: usize = 256 << 10;
 
 /// Entries sent and not yet durable at the follower, at most: bounds what a slow follower can
 /// make the leader hold, while a fast one never runs dry within a round trip.
@@ -69,6 +69,8 @@ pub(super) struct Progress {
     pub(super) proven: Option<Proven>,
     /// When it was last told what state the leader has come to.
     named_at: Option<Millis>,
+    /// More entries could be sent than the last frame took.
+    pub(super) owes: bool,
 }
 
 impl Progress {
@@ -93,6 +95,7 @@ impl Progress {
             mark: 0,
             proven: None,
             named_at: None,
+            owes: false,
         }
     }
 
@@ -100,53 +103,61 @@ impl Progress {
         self.phase == Phase::Streaming
     }
 
-    /// Frames to send now. `due` asks for at least one, if only as a heartbeat.
+    /// The frame to send now, if any; `due` asks for one, if only as a heartbeat. One at a time: whoever is
+    /// far behind is sent the next when others had their turn ([`Progress::owes`]).
     ///
     /// A follower that is streamed to tells by itself what has become durable, and answers what it
     /// is told of commits with nothing; so that is sent quietly, but for one frame per heartbeat, by
     /// whose answer it is known to live while its disk takes its time.
-    pub(super) fn frames(
+    pub(super) fn frame(
         &mut self,
         now: Millis,
         leader: &Sender,
         log: &impl ReadLog,
         due: bool,
-    ) -> Vec<Append> {
+    ) -> Option<Append> {
         if self.next <= leader.base {
             // What it lacks was trimmed: a probe there tells it so.
             self.phase = Phase::Probing;
             self.next = leader.base + 1;
         }
         let quiet = self.phase == Phase::Streaming && !due && !self.answer_due;
-        let mut frames = Vec::new();
-        while self.may_send(leader.last) {
-            let entries = log.read(self.next, FRAME_BYTES);
-            let Some(previous) = log.head(self.next - 1) else {
-                break;
-            };
-            let Some(end) = entries.last().map(|entry| entry.head.index) else {
-                break;
-            };
-            self.sent(end, &entries);
-            // Frames of full size make room for others as soon as they have arrived.
-            let is_full = end < leader.last;
-            self.next = end + 1;
-            frames.push(self.append(now, leader, previous, entries, quiet && !is_full));
-        }
+        let mut frame = self.frame_of_entries(now, leader, log, quiet);
+        self.owes = frame.is_some() && self.may_send(leader.last);
         let news = self.phase == Phase::Streaming
             && leader.commit > self.told_commit
             && self.acked + 1 >= self.next;
-        if frames.is_empty()
+        if frame.is_none()
             && (due || news || self.answer_due)
             && let Some(previous) = log.head(self.next - 1)
         {
-            frames.push(self.append(now, leader, previous, Vec::new(), quiet));
+            frame = Some(self.append(now, leader, previous, Vec::new(), quiet));
         }
-        if frames.iter().any(|frame| !frame.quiet) {
+        if frame.as_ref().is_some_and(|frame| !frame.quiet) {
             self.answer_asked_at = now;
             self.answer_due = false;
         }
-        frames
+        frame
+    }
+
+    fn frame_of_entries(
+        &mut self,
+        now: Millis,
+        leader: &Sender,
+        log: &impl ReadLog,
+        quiet: bool,
+    ) -> Option<Append> {
+        if !self.may_send(leader.last) {
+            return None;
+        }
+        let entries = log.read(self.next, FRAME_BYTES);
+        let previous = log.head(self.next - 1)?;
+        let end = entries.last()?.head.index;
+        self.sent(end, &entries);
+        // Frames of full size make room for others as soon as they have arrived.
+        let is_full = end < leader.last;
+        self.next = end + 1;
+        Some(self.append(now, leader, previous, entries, quiet && !is_full))
     }
 
     fn may_send(&self, last: Index) -> bool {

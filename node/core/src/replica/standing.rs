@@ -35,6 +35,9 @@ pub struct Standing {
     pub members: Vec<Member>,
     /// How old at most is what this replica shows; `None` while nothing is proven.
     pub fresh: Option<Fresh>,
+    /// Whether it has heard no leader for twice the time after which one is replaced: whoever leads
+    /// now, it is not to be reached from here.
+    pub cut_off: bool,
 }
 
 /// What a replica is to its tenant.
@@ -136,6 +139,12 @@ impl Replica {
             Role::Follower(follower) => follower.marks.fresh,
             Role::Stranded(_) => None,
         };
+        let cut_off = match &self.role {
+            Role::Follower(follower) => {
+                self.now - follower.heard_at > 2 * self.config.timing.takeover_after
+            }
+            Role::Leader(_) | Role::Stranded(_) => false,
+        };
         Standing {
             position,
             epoch: self.promised,
@@ -149,6 +158,88 @@ impl Replica {
             state,
             members: self.members(),
             fresh,
+            cut_off,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Input, Restored, Timing};
+    use super::*;
+    use crate::log::{Head, Piece, SharedEntry};
+    use crate::register::{Register, View};
+
+    struct EmptyLog;
+
+    impl ReadLog for EmptyLog {
+        fn base(&self) -> Head {
+            Head::default()
+        }
+
+        fn last(&self) -> Head {
+            Head::default()
+        }
+
+        fn head(&self, index: Index) -> Option<Head> {
+            (index == 0).then(Head::default)
+        }
+
+        fn read(&self, _from: Index, _max_bytes: usize) -> Vec<SharedEntry> {
+            Vec::new()
+        }
+
+        fn set_aside(&self, _max_bytes: usize) -> Piece {
+            Piece::default()
+        }
+    }
+
+    /// What the register says when `leader` leads; this replica (1) is not in sync, so it takes over
+    /// from nobody.
+    fn led_by(leader: u128, epoch: Epoch) -> View {
+        let members = [1, 2, 3].map(|replica| Member {
+            replica: ReplicaId(replica),
+            pod: format!("acme-{replica}"),
+            state: None,
+        });
+        View {
+            version: epoch,
+            register: Some(Register {
+                incarnation: Incarnation(7),
+                epoch,
+                leader: ReplicaId(leader),
+                in_sync: BTreeSet::from([ReplicaId(leader)]),
+                replicas: members.to_vec(),
+                answers: Vec::new(),
+                held: 0,
+                last_failover: None,
+            }),
+            min_in_sync: 1,
+            bootstrap: false,
+            requests: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_replica_is_cut_off_when_nobody_it_hears_has_led_for_two_takeovers() {
+        let timing = Timing::new(500, 2_500);
+        let config = Config {
+            replica: ReplicaId(1),
+            pod: "acme-1".to_owned(),
+            fresh_incarnation: Incarnation(7),
+            jitter_seed: 1,
+            timing,
+        };
+        let mut replica = Replica::new(config, Restored::default(), 0);
+        let mut cut_off_at = |now, input| {
+            replica.step(now, input, &EmptyLog);
+            replica.standing(&EmptyLog).cut_off
+        };
+        let read = |view| Input::RegisterRead(Some(view));
+        assert!(!cut_off_at(1_000, read(led_by(2, 1))));
+        assert!(!cut_off_at(6_000, Input::Tick), "it may yet be replaced");
+        assert!(cut_off_at(6_001, Input::Tick));
+        assert!(!cut_off_at(7_000, read(led_by(3, 2))), "another one leads");
+        assert!(cut_off_at(12_001, Input::Tick), "and is not heard either");
     }
 }

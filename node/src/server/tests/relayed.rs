@@ -67,6 +67,35 @@ async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
     assert_eq!(keys[0], keys[1], "one write, whoever takes it");
 }
 
+/// What is sent to a follower that nobody can reach is better sent to another, and soon.
+#[tokio::test]
+async fn a_replica_that_is_cut_off_keeps_nobody_waiting() {
+    let (hung, _, network) = pair();
+    hung.behave(Behaviour::Hang);
+    let limits = Limits {
+        deadline: Duration::from_mins(1),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
+    follower.follow(LEADER);
+    let silence = async {
+        while network.seen.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        follower.status.send_modify(|status| status.cut_off = true);
+    };
+    let both = async { tokio::join!(follower.put("/resources/r", DOCUMENT), silence) };
+    let (waited, ()) = tokio::time::timeout(Duration::from_secs(10), both)
+        .await
+        .expect("it is answered before the deadline");
+    let later = follower.get("/resources/r?consistency=linearizable").await;
+    for refused in [waited, later] {
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.code(), "no_leader");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+}
+
 /// With two replicas nobody but this one can be the successor. It waited for the hung leader until the
 /// deadline, because a leader's own status names no other leader's address.
 #[tokio::test]

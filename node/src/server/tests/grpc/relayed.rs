@@ -59,6 +59,30 @@ async fn unary_calls_are_relayed_too() {
 }
 
 #[tokio::test]
+async fn a_read_may_be_as_old_as_it_says_and_the_leader_has_what_is_younger() {
+    let (leader, follower, _) = pair();
+    leader.put("/resources/r", r#"{"content": "text"}"#).await;
+    let minute = std::time::Duration::from_mins(1);
+    let as_of = std::time::Instant::now().checked_sub(2 * minute);
+    follower.status.send_modify(|status| status.as_of = as_of);
+    let bounded = |minutes: u64| proto::GetRequest {
+        max_staleness_ms: Some(minutes * 60_000),
+        ..get("r")
+    };
+    let mut client = client(&follower);
+    let young = client.get(asked(bounded(1))).await.unwrap().into_inner();
+    assert!(young.staleness_ms.is_some_and(|age| age <= 60_000));
+    let here = client.get(asked(bounded(3))).await.unwrap_err();
+    assert_eq!(reason(&here), "not_found", "the follower has nothing");
+    let never_stale = proto::GetRequest {
+        consistency: proto::Consistency::Linearizable.into(),
+        ..bounded(3)
+    };
+    let refused = client.get(asked(never_stale)).await.unwrap_err();
+    assert_eq!(reason(&refused), "bad_request");
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_asked_for_again_and_the_write_done_once() {
     let (leader, follower, network) = pair();
     *network.lost_answers.lock().unwrap() = 1;
