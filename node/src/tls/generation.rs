@@ -146,7 +146,7 @@ impl Generation {
             )));
             let served = SERVED_PROTOCOLS.into_iter();
             let served = served.filter(|protocol| mutual || *protocol != BULK);
-            config.alpn_protocols = served.map(|protocol| protocol.into()).collect();
+            config.alpn_protocols = served.map(Vec::from).collect();
             Ok(Arc::new(config))
         };
         let (open, mutual) = (server(false)?, server(true)?);
