@@ -1,73 +1,24 @@
-//! Watches over gRPC at real replicas: their clients go from replica to replica while leaders are
-//! killed, and see what everybody else sees.
-
-#[path = "cluster/group.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod group;
+//! Watches over gRPC.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use group::{Group, put};
-use http::{Request, Response};
+use http::Request;
 use percolate_api::grpc;
 use percolate_api::http::EventId;
 use percolate_api::proto::data::v1::data_client::DataClient;
 use percolate_api::proto::data::v1::watch_event::Event;
 use percolate_api::proto::data::v1::{WatchEvent, WatchRequest};
-use percolate_core::model::{ItemId, ItemKey, Name};
-use percolate_core::operation::{Action, Operation, PutEntity};
-use percolate_node::metrics::Metrics;
-use percolate_node::server::{App, Forward, ForwardError, Limits, TokenSource, Watches, router};
-use percolate_node::store::FeedQuery;
+use percolate_core::model::ItemKey;
 use percolate_node::store::keys::Position;
 use percolate_node::tenant::Handle;
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming};
 use tower::ServiceExt;
 
-const REPLICAS: usize = 3;
-
-/// How long anything may take before the test gives up; generous, for busy machines.
-const PATIENCE: Duration = Duration::from_mins(2);
-
-/// The APIs of the replicas that run.
-type Nodes = Arc<Mutex<[Option<Router>; REPLICAS]>>;
-
-/// Watches are served where they arrive: nothing is ever forwarded here.
-struct Nowhere;
-
-impl Forward for Nowhere {
-    fn forward(
-        &self,
-        _: &str,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'static, Result<Response<Bytes>, ForwardError>> {
-        panic!("forwarded: {}", request.uri());
-    }
-}
-
-fn api(handle: Handle) -> Router {
-    router(App {
-        handle,
-        tenant_id: "acme".to_owned(),
-        node: "acme-0".to_owned(),
-        tokens: TokenSource::fixed("secret"),
-        forwarder: Arc::new(Nowhere),
-        limits: Limits::default(),
-        watches: Watches::new(
-            Limits::default().watches,
-            Arc::new(Metrics::new()),
-            CancellationToken::new(),
-        ),
-    })
-}
+use crate::group::Group;
+use crate::nodes::{Nodes, PATIENCE, REPLICAS, final_changes};
 
 /// A client that watches from the beginning.
 struct Watcher {
@@ -99,7 +50,7 @@ impl Watcher {
     }
 
     async fn open(&self) -> Option<Streaming<WatchEvent>> {
-        let node = self.nodes.lock().expect("no panic")[self.next % REPLICAS].clone()?;
+        let node = self.nodes.get(self.next % REPLICAS)?;
         let direct = tower::service_fn(move |request: Request<tonic::body::Body>| {
             let answered = node.clone().oneshot(request.map(Body::new));
             async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
@@ -180,14 +131,7 @@ fn name_of(event: &WatchEvent) -> String {
 
 /// The latest events of all items at one replica in the end.
 fn final_state(handle: &Handle) -> BTreeMap<String, WatchEvent> {
-    let query = FeedQuery {
-        after: Position::default(),
-        kind: None,
-        limit: usize::MAX,
-    };
-    let page = handle.store.feed(&query).expect("readable");
-    assert!(page.at_end, "it fits on one page");
-    let changes = page.changes.into_iter();
+    let changes = final_changes(handle).into_iter();
     changes
         .map(|change| {
             let id = EventId {
@@ -203,42 +147,14 @@ fn final_state(handle: &Handle) -> BTreeMap<String, WatchEvent> {
         .collect()
 }
 
-fn entity(number: usize) -> Operation {
-    Action::PutEntity(PutEntity {
-        id: ItemId::new(format!("entity-{number}")).expect("a valid id"),
-        entity_type: Name::new("thing").expect("a valid name"),
-        properties: BTreeMap::new(),
-        labels: None,
-    })
-    .into()
-}
-
-/// The `n`th write: new items and old ones, several at once, and from time to time a delete.
-fn write(n: usize) -> Vec<Operation> {
-    match n % 4 {
-        0 => vec![put(&format!("resource-{n}"))],
-        1 => vec![entity(n % 7), put(&format!("resource-{n}"))],
-        2 => {
-            let id = ItemId::new(format!("entity-{}", n % 5)).expect("a valid id");
-            vec![entity(n % 5), Action::Delete(ItemKey::Entity(id)).into()]
-        }
-        _ => vec![entity(n % 9)],
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_over_grpc_miss_nothing_and_see_nothing_twice_across_failovers() {
     let mut group = Group::start(REPLICAS, 1).await;
-    group.wait_in_sync(REPLICAS).await;
-    let nodes = Nodes::default();
-    let serve = |group: &Group, ordinal: usize| {
-        nodes.lock().expect("no panic")[ordinal] = Some(api(group.handle(ordinal)));
-    };
-    (0..REPLICAS).for_each(|ordinal| serve(&group, ordinal));
+    let nodes = Nodes::of(&group).await;
     let (end, ended) = tokio::sync::watch::channel(u64::MAX);
     let watchers = [(0, None), (1, None), (2, Some(3)), (1, Some(1))].map(|(next, restless)| {
         let watcher = Watcher {
-            nodes: Arc::clone(&nodes),
+            nodes: nodes.clone(),
             next,
             restless,
             last: String::new(),
@@ -248,23 +164,7 @@ async fn watches_over_grpc_miss_nothing_and_see_nothing_twice_across_failovers()
         };
         tokio::spawn(tokio::time::timeout(PATIENCE, watcher.run(ended.clone())))
     });
-    let mut n = 0;
-    for _ in 0..2 {
-        for _ in 0..20 {
-            group.write_as(&format!("write-{n}"), write(n)).await;
-            n += 1;
-        }
-        let leader = group.leader().await;
-        nodes.lock().expect("no panic")[leader] = None;
-        group.kill(leader).await;
-        for _ in 0..10 {
-            group.write_as(&format!("write-{n}"), write(n)).await;
-            n += 1;
-        }
-        group.revive(leader).await;
-        serve(&group, leader);
-        group.wait_in_sync(REPLICAS).await;
-    }
+    nodes.lose_leaders(&mut group, 2).await;
     let last = group.write("end").await;
     end.send(last.index).expect("they listen");
     // News for those who were told that they have everything before the end was known.
@@ -284,6 +184,6 @@ async fn watches_over_grpc_miss_nothing_and_see_nothing_twice_across_failovers()
         assert_eq!(watcher.items, expected);
     }
     assert!(streams > 20, "{streams}: they went from replica to replica");
-    nodes.lock().expect("no panic").fill(None);
+    nodes.close();
     group.stop().await;
 }
