@@ -272,15 +272,17 @@ async fn a_stream_reads_no_more_than_it_may_have_under_way() {
     };
     let leader = Replica::new(Behaviour::Hang, Network::default(), limits);
     let mut stream = Open::at(&leader).await;
-    for id in 1..=3 {
-        stream.send(write(id, vec![put(&format!("r{id}"), "text")]));
-    }
-    let idle = tokio::time::timeout(std::time::Duration::from_millis(50), stream.reply());
-    assert!(idle.await.is_err(), "two hang, the third is not read");
-    // The third meets a driver that refuses: it is answered only if it was read too early.
+    let write = |id| write(id, vec![put(&format!("r{id}"), "text")]);
+    stream.send(write(1));
+    stream.send(write(2));
+    let moment = std::time::Duration::from_millis(50);
+    let idle = tokio::time::timeout(moment, stream.reply());
+    assert!(idle.await.is_err(), "both are read, and hang");
+    // Whatever is read from here on is refused: the third is answered only if it is read too early.
     leader.behave(Behaviour::Refuse(crate::tenant::Unavailable::Overloaded));
-    let idle = tokio::time::timeout(std::time::Duration::from_millis(50), stream.reply());
-    assert!(idle.await.is_err(), "it still is not");
+    stream.send(write(3));
+    let idle = tokio::time::timeout(moment, stream.reply());
+    assert!(idle.await.is_err(), "the third is not read");
 }
 
 #[tokio::test]
