@@ -1,8 +1,8 @@
 //! Programs that are built from Go modules, once, into a directory that outlives checkouts.
 //!
 //! Each module under `e2e/cluster/` and `e2e/bench/` pins one project by `go.mod` and `go.sum`; its
-//! directory in the cache carries a hash of both and of the build flags, so that a changed version is
-//! a new directory.
+//! directory in the cache carries a hash of both, of a program of its own, and of the build flags, so that what
+//! has changed is a new directory.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -44,6 +44,9 @@ struct Module {
     has_c: bool,
 }
 
+/// What a module has that is not just another's program.
+const PROGRAM: &str = "main.go";
+
 /// What the cluster runs.
 const CLUSTER: &str = "e2e/cluster";
 /// What the benchmark measures beside Percolate.
@@ -64,14 +67,14 @@ const KUBERNETES: Module = Module {
 const COREDNS: Module = Module {
     folder: CLUSTER,
     name: "coredns",
-    first_build: "about 2 min on 2 cores",
+    first_build: "some seconds after Kubernetes",
     linker_flags: "-s -w",
     has_c: false,
 };
 const LOCAL_PATH_PROVISIONER: Module = Module {
     folder: CLUSTER,
     name: "local-path-provisioner",
-    first_build: "about 1 min on 2 cores",
+    first_build: "some seconds after Kubernetes",
     linker_flags: "-s -w",
     has_c: false,
 };
@@ -206,7 +209,13 @@ fn hash(module: Module, sources: &Path) -> Result<String> {
         fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let (manifest, sums) = (read("go.mod")?, read("go.sum")?);
-    let digest = digest::of_pieces([&manifest[..], &sums, module.linker_flags.as_bytes()]);
+    let program = if sources.join(PROGRAM).exists() {
+        read(PROGRAM)?
+    } else {
+        Vec::new()
+    };
+    let flags = module.linker_flags.as_bytes();
+    let digest = digest::of_pieces([&manifest[..], &sums, &program, flags]);
     Ok(digest[..HASH_DIGITS].to_owned())
 }
 

@@ -18,7 +18,11 @@ const NICENESS: i32 = 10;
 
 /// The threads, until this is dropped.
 #[derive(Debug)]
-pub struct Bulk(Option<Runtime>);
+pub struct Bulk {
+    handle: Handle,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl Bulk {
     /// Start them; they wait for work.
@@ -30,19 +34,21 @@ impl Bulk {
             .on_thread_start(come_last)
             .enable_all()
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Where work is given to them.
     pub fn handle(&self) -> Handle {
-        let runtime = self.0.as_ref();
-        runtime.map_or_else(Handle::current, |runtime| runtime.handle().clone())
+        self.handle.clone()
     }
 }
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background(); // dropping it would wait for its threads
         }
     }

@@ -166,8 +166,8 @@ pub struct Serve {
     /// many bytes takes longer than half a minute to be read.
     #[arg(long, env = "PERCOLATE_SCRUB_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u64).range(64 << 10..))]
     pub scrub_bytes_per_second: u64,
-    /// Threads for connections and replication, beside those for the disk. Writes that pass from one thread
-    /// to another take longer; more than one is for a tenant whose clients keep a whole core busy.
+    /// Threads for connections and replication, beside those for the disk. More than one is for a tenant whose
+    /// clients keep a whole core busy; it costs the others when they idle.
     #[arg(long, env = "PERCOLATE_THREADS", value_name = "THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
     /// Where the reason is written when this process ends because of its disk, if that file exists.

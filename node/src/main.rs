@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread hands nothing to another: a write passes no more threads than it must.
+/// One thread hands nothing to another: a tenant that idles wakes less.
 fn runtime(threads: u16) -> std::io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     if threads == 1 {

@@ -5,6 +5,9 @@
 //! ```
 //! What a payload means is none of this module's business; see `operation`.
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::sync::Arc;
 
 use crate::identity::{Epoch, Index};

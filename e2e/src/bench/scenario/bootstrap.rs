@@ -138,7 +138,7 @@ impl Bootstrap {
              The plain copy takes the leader's own files one after the other through one TCP connection, without TLS, \
              and syncs each. The follower's time is all of it: the leader's checkpoint and its hashes, the copy over \
              TLS, the verification, the new start. `--snapshot-bytes-per-second` was out of the way; by default a leader \
-             lets each file be read at 256 MiB/s at most.\n\n\
+             lets all readers together have 1 GiB/s at most.\n\n\
              | | MiB/s | seconds |\n|---|---|---|\n\
              | **until in sync**, from the start of the process | {:.0} | {:.1} |\n\
              | of that, the copy itself | {:.0} | {:.1} |\n\

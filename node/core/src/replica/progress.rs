@@ -341,3 +341,51 @@ pub(super) struct Sender {
     /// How often a follower is told the digest.
     pub(super) name_every: Millis,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::memory::MemoryLog;
+
+    /// Three of them are more than a frame takes.
+    const ENTRY_BYTES: usize = FRAME_BYTES / 5 * 2;
+
+    /// A leader of epoch 1 whose log this is.
+    fn leader(log: &MemoryLog) -> Sender {
+        Sender {
+            epoch: 1,
+            round: 1,
+            commit: 0,
+            base: 0,
+            last: log.last().index,
+            start: 1,
+            counted: false,
+            digest: None,
+            name_every: 500,
+        }
+    }
+
+    /// All at once would keep clients waiting; nothing but the first would keep the follower waiting.
+    #[test]
+    fn who_is_far_behind_is_sent_one_frame_at_a_time_until_nothing_is_owed() {
+        let log = MemoryLog::of((1..=5).map(|number| vec![number; ENTRY_BYTES]));
+        let mut progress = Progress::new("acme-1".to_owned(), 1, 0);
+        progress.appended(
+            0,
+            &Appended {
+                epoch: 1,
+                round: 1,
+                matched: 0,
+                durable: 0,
+                mark: 0,
+            },
+        );
+        for (entries, owes) in [(2, true), (2, true), (1, false)] {
+            let frame = progress.frame(0, &leader(&log), &log, false);
+            assert_eq!(frame.expect("a frame").entries.len(), entries);
+            assert_eq!(progress.owes, owes);
+        }
+        let nothing = progress.frame(0, &leader(&log), &log, false);
+        assert!(nothing.is_none() && !progress.owes, "{nothing:?}");
+    }
+}

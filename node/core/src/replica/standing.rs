@@ -167,32 +167,8 @@ impl Replica {
 mod tests {
     use super::super::{Config, Input, Restored, Timing};
     use super::*;
-    use crate::log::{Head, Piece, SharedEntry};
+    use crate::log::memory::MemoryLog;
     use crate::register::{Register, View};
-
-    struct EmptyLog;
-
-    impl ReadLog for EmptyLog {
-        fn base(&self) -> Head {
-            Head::default()
-        }
-
-        fn last(&self) -> Head {
-            Head::default()
-        }
-
-        fn head(&self, index: Index) -> Option<Head> {
-            (index == 0).then(Head::default)
-        }
-
-        fn read(&self, _from: Index, _max_bytes: usize) -> Vec<SharedEntry> {
-            Vec::new()
-        }
-
-        fn set_aside(&self, _max_bytes: usize) -> Piece {
-            Piece::default()
-        }
-    }
 
     /// What the register says when `leader` leads; this replica (1) is not in sync, so it takes over
     /// from nobody.
@@ -231,9 +207,10 @@ mod tests {
             timing,
         };
         let mut replica = Replica::new(config, Restored::default(), 0);
+        let log = MemoryLog::default();
         let mut cut_off_at = |now, input| {
-            replica.step(now, input, &EmptyLog);
-            replica.standing(&EmptyLog).cut_off
+            replica.step(now, input, &log);
+            replica.standing(&log).cut_off
         };
         let read = |view| Input::RegisterRead(Some(view));
         assert!(!cut_off_at(1_000, read(led_by(2, 1))));

@@ -20,6 +20,26 @@ fn pair() -> (Replica, Replica, Network) {
     (leader, follower, network)
 }
 
+/// A leader that hangs, and a follower that would wait for it for a minute.
+fn hung_pair() -> (Replica, Replica, Network) {
+    let (hung, _, network) = pair();
+    hung.behave(Behaviour::Hang);
+    let limits = Limits {
+        deadline: Duration::from_mins(1),
+        ..quick_limits()
+    };
+    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
+    follower.follow(LEADER);
+    (hung, follower, network)
+}
+
+/// Something is on its way to the leader.
+async fn until_forwarded(network: &Network) {
+    while network.seen.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_follower_passes_writes_to_the_leader() {
     let (leader, follower, network) = pair();
@@ -39,20 +59,11 @@ async fn a_follower_passes_writes_to_the_leader() {
 
 #[tokio::test]
 async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
-    let (hung, _, network) = pair();
-    hung.behave(Behaviour::Hang);
+    let (_hung, follower, network) = hung_pair();
     let successor = Replica::leader();
     network.join("https://successor:8000", &successor);
-    let limits = Limits {
-        deadline: Duration::from_mins(1),
-        ..quick_limits()
-    };
-    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
-    follower.follow(LEADER);
     let takeover = async {
-        while network.seen.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_forwarded(&network).await;
         follower.follow("https://successor:8000");
     };
     let (written, ()) = tokio::join!(follower.put("/resources/r", DOCUMENT), takeover);
@@ -70,18 +81,9 @@ async fn a_write_sent_to_a_leader_that_hangs_goes_to_its_successor() {
 /// What is sent to a follower that nobody can reach is better sent to another, and soon.
 #[tokio::test]
 async fn a_replica_that_is_cut_off_keeps_nobody_waiting() {
-    let (hung, _, network) = pair();
-    hung.behave(Behaviour::Hang);
-    let limits = Limits {
-        deadline: Duration::from_mins(1),
-        ..quick_limits()
-    };
-    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
-    follower.follow(LEADER);
+    let (_hung, follower, network) = hung_pair();
     let silence = async {
-        while network.seen.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_forwarded(&network).await;
         follower.status.send_modify(|status| status.cut_off = true);
     };
     let both = async { tokio::join!(follower.put("/resources/r", DOCUMENT), silence) };
@@ -100,18 +102,9 @@ async fn a_replica_that_is_cut_off_keeps_nobody_waiting() {
 /// deadline, because a leader's own status names no other leader's address.
 #[tokio::test]
 async fn a_write_sent_to_a_leader_that_hangs_is_taken_here_by_who_succeeds_it() {
-    let (hung, _, network) = pair();
-    hung.behave(Behaviour::Hang);
-    let limits = Limits {
-        deadline: Duration::from_secs(10),
-        ..quick_limits()
-    };
-    let follower = Replica::new(Behaviour::Lead, network.clone(), limits);
-    follower.follow(LEADER);
+    let (_hung, follower, network) = hung_pair();
     let takeover = async {
-        while network.seen.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_forwarded(&network).await;
         follower.lead();
     };
     let (written, ()) = tokio::join!(follower.put("/resources/r", DOCUMENT), takeover);
