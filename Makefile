@@ -19,6 +19,8 @@ SHELL := bash
 # Outside the checkout, so that RocksDB is compiled once per machine and not once per clone.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/percolate/target
 $(shell scripts/claim "$(CARGO_TARGET_DIR)")
+# A clang++ that parses RocksDB's headers once.
+export PATH := $(CURDIR)/scripts/compiler:$(PATH)
 
 STAGE := scripts/stage
 E2E := $(CARGO_TARGET_DIR)/debug/percolate-e2e
