@@ -78,7 +78,7 @@ reasons! {
     NO_LEADER = "NoLeader" on [(READY, "False"), (LEADER_ELECTED, "False")]:
         "No ready pod leads. An in-sync replica takes over by itself; if this lasts, look at the pods.";
     NO_IN_SYNC_REPLICA = "NoInSyncReplica" on [(READY, "False"), (STALLED, "True"), (LEADER_ELECTED, "False"), (REPLICATION_HEALTHY, "False")]:
-        "The register is empty while volumes exist, or no in-sync replica is left: promoting any other could lose acknowledged writes. Restore the register or an in-sync volume.";
+        "The register is empty while volumes exist, or no in-sync replica is left: promoting any other could lose acknowledged writes. Restore the register or an in-sync volume; or give up what only that held, as the condition's message says.";
     LEADER_READY = "LeaderReady" on [(LEADER_ELECTED, "True")]:
         "The register names a leader and its pod is ready.";
     ALL_IN_SYNC = "AllInSync" on [(REPLICATION_HEALTHY, "True")]:

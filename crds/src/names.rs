@@ -15,6 +15,8 @@ pub const DESIRED_HASH_ANNOTATION: &str = "percolationlabs.ai/desired-hash";
 pub const RENEW_AT_ANNOTATION: &str = "percolationlabs.ai/renew-at";
 /// Annotation on credentials: hash of the authorities they were issued under.
 pub const AUTHORITY_ANNOTATION: &str = "percolationlabs.ai/authority";
+/// Annotation by which a person gives up what only lost in-sync replicas held: the register's epoch.
+pub const ACCEPT_DATA_LOSS_ANNOTATION: &str = "percolationlabs.ai/accept-data-loss";
 /// Finalizer that holds a tenant while `spec.deletionProtection` is on.
 pub const PROTECTION_FINALIZER: &str = "percolationlabs.ai/deletion-protection";
 

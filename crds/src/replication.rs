@@ -39,7 +39,10 @@ pub const MAX_KNOWN_REPLICAS: usize = 32;
     printcolumn(name = "In-Sync", type_ = "string", json_path = ".status.inSync", description = "Replicas that hold every acknowledged write"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("!has(oldSelf.status) || has(self.status)").message("the status of a register cannot be erased, because it is the only record of who holds the acknowledged writes: leave it as it is"),
-    validation = Rule::new("!has(self.status) || has(oldSelf.status) || self.status.epoch == 1").message("the first leader of a register has epoch 1: read the register again").field_path(".status.epoch")
+    validation = Rule::new("!has(self.status) || has(oldSelf.status) || self.status.epoch == 1").message("the first leader of a register has epoch 1: read the register again").field_path(".status.epoch"),
+    // Here and not at the status, because who may accept a loss stands in the spec.
+    validation = Rule::new("!has(self.status) || !has(oldSelf.status) || self.status.leader in oldSelf.status.inSync || (has(self.status.lossEpoch) && self.status.lossEpoch == self.status.epoch)").message("only a replica that was in sync can lead, because any other may miss acknowledged writes: bring it in sync first, or accept the loss").field_path(".status.leader"),
+    validation = Rule::new("!has(self.status) || !has(oldSelf.status) || (has(self.status.lossEpoch) ? self.status.lossEpoch : 0) == (has(oldSelf.status.lossEpoch) ? oldSelf.status.lossEpoch : 0) || (has(self.status.lossEpoch) && self.status.lossEpoch == self.status.epoch && self.status.epoch > oldSelf.status.epoch && self.status.inSync.size() == 1 && has(self.spec.requests) && self.spec.requests.exists(request, request.kind == 'AcceptLoss' && request.epoch == oldSelf.status.epoch))").message("only a person can accept a loss, for the epoch of the last leader, and it begins an epoch with its leader alone in sync: read the register again").field_path(".status.lossEpoch")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationSpec {
@@ -61,7 +64,10 @@ pub struct ReplicationSpec {
 /// One thing the leader is asked to do.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.kind != 'Drop' || has(self.pod)").message("a Drop request must name the pod to drop: set pod").field_path(".pod"))]
+#[x_kube(
+    validation = Rule::new("self.kind != 'Drop' || has(self.pod)").message("a Drop request must name the pod to drop: set pod").field_path(".pod"),
+    validation = Rule::new("(self.kind == 'AcceptLoss') == has(self.epoch)").message("an AcceptLoss request must name the epoch of the last leader, and no other does: set epoch").field_path(".epoch")
+)]
 pub struct Request {
     /// Names the request, so that its answer can be found. Unique within the register.
     #[schemars(length(min = 1, max = 63))]
@@ -74,6 +80,11 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pod: Option<String>,
+
+    /// The epoch whose loss is accepted by an `AcceptLoss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub epoch: Option<i64>,
 }
 
 /// What the leader can be asked to do.
@@ -83,6 +94,8 @@ pub enum RequestKind {
     HandOver,
     /// Take a pod's replica out of the in-sync set and the known replicas, and keep it out while the request stands.
     Drop,
+    /// Let the most complete of the remaining replicas lead without what only the lost ones held. Carried out by it, while no leader is heard.
+    AcceptLoss,
 }
 
 /// Who leads and who is in sync. Written by nodes only, by compare-and-swap on the resource version.
@@ -93,7 +106,6 @@ pub enum RequestKind {
     validation = Rule::new("self.epoch >= oldSelf.epoch").message("epoch cannot fall, because a newer leader exists: read the register again and follow it").field_path(".epoch"),
     validation = Rule::new("self.epoch <= oldSelf.epoch + 1").message("epoch can rise by one at a time: read the register again").field_path(".epoch"),
     validation = Rule::new("self.epoch != oldSelf.epoch || self.leader == oldSelf.leader").message("an epoch has one leader: raise epoch to change the leader").field_path(".leader"),
-    validation = Rule::new("self.leader in oldSelf.inSync").message("only a replica that was in sync can lead, because any other may miss acknowledged writes: bring it in sync first").field_path(".leader"),
     validation = Rule::new("self.leader in self.inSync").message("the leader must be in inSync: keep it there").field_path(".inSync")
 )]
 pub struct ReplicationStatus {
@@ -135,6 +147,11 @@ pub struct ReplicationStatus {
     /// The last change of leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
+
+    /// The latest epoch that began with a loss a person accepted. What stood at an index before need not be what stands there since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub loss_epoch: Option<i64>,
 
     /// What came of the requests that stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -215,6 +232,8 @@ pub enum FailoverReason {
     HandedOver,
     /// The first leader.
     Bootstrapped,
+    /// No replica in sync was left, and a person accepted the loss of what only those held.
+    LossAccepted,
 }
 
 /// What came of a request.
@@ -247,6 +266,13 @@ impl ReplicationStatus {
         self.replicas
             .iter()
             .any(|known| known.pod == pod && self.in_sync.contains(&known.replica_id))
+    }
+
+    /// Whether the disk of an in-sync replica is in `pod`, as far as the register knows: a replica that
+    /// is not in sync there says that the pod has another disk by now.
+    pub fn may_lead(&self, pod: &str) -> bool {
+        let mut disks = self.replicas.iter().filter(|known| known.pod == pod);
+        self.is_in_sync(pod) && disks.all(|known| self.in_sync.contains(&known.replica_id))
     }
 
     /// The pod that mounted a replica's disk last.

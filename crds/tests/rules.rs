@@ -403,6 +403,71 @@ fn the_register_moves_only_where_no_acknowledged_write_is_lost() {
 }
 
 #[test]
+fn a_loss_is_accepted_by_a_person_and_for_one_epoch() {
+    let accepted = |epoch| json!([{"id": "1", "kind": "AcceptLoss", "epoch": epoch}]);
+    let led_by = |leader: &str, loss: u64, in_sync: Value| json!({"epoch": 6, "leader": leader, "lossEpoch": loss, "inSync": in_sync});
+    let denied = "only a person can accept a loss";
+    for (case, requests, status, expected) in [
+        ("accepted", accepted(5), led_by("c", 6, json!(["c"])), ""),
+        (
+            "accepted, led by an old one",
+            accepted(5),
+            led_by("b", 6, json!(["b"])),
+            "",
+        ),
+        (
+            "not accepted",
+            json!([]),
+            led_by("c", 6, json!(["c"])),
+            denied,
+        ),
+        (
+            "of another epoch",
+            accepted(4),
+            led_by("c", 6, json!(["c"])),
+            denied,
+        ),
+        (
+            "not told",
+            accepted(5),
+            json!({"epoch": 6, "leader": "c", "inSync": ["c"]}),
+            "accept the loss",
+        ),
+        (
+            "told otherwise",
+            accepted(5),
+            led_by("c", 5, json!(["c"])),
+            denied,
+        ),
+        (
+            "with others",
+            accepted(5),
+            led_by("c", 6, json!(["a", "c"])),
+            denied,
+        ),
+        (
+            "under the same leader",
+            accepted(5),
+            json!({"lossEpoch": 5, "inSync": ["a"]}),
+            denied,
+        ),
+    ] {
+        let object = json!({"spec": {"requests": requests}});
+        let old = changed(&register(), &object);
+        let new = changed(&old, &json!({"status": status}));
+        check::<PercolateReplication>(case, &new, Some(&old), expected);
+    }
+    let since = changed(&register(), &json!({"status": {"lossEpoch": 3}}));
+    for (case, status, expected) in [
+        ("remembered", json!({"epoch": 6}), ""),
+        ("forgotten", json!({"epoch": 6, "lossEpoch": null}), denied),
+    ] {
+        let new = changed(&since, &json!({"status": status}));
+        check::<PercolateReplication>(case, &new, Some(&since), expected);
+    }
+}
+
+#[test]
 fn the_first_leader_begins_at_epoch_one() {
     let empty = changed(&register(), &json!({"status": null}));
     for (case, epoch, expected) in [
@@ -427,6 +492,16 @@ fn requests_name_what_they_are_about() {
             "drop of nobody",
             json!({"id": "1", "kind": "Drop"}),
             "set pod",
+        ),
+        (
+            "a loss of some epoch",
+            json!({"id": "1", "kind": "AcceptLoss"}),
+            "set epoch",
+        ),
+        (
+            "handover at an epoch",
+            json!({"id": "1", "kind": "HandOver", "epoch": 1}),
+            "set epoch",
         ),
         (
             "handover to anybody",

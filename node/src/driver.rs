@@ -141,7 +141,8 @@ pub struct Driver {
     copied: Arc<Progress>,
     /// Who copies this replica, and how much of it, as the machine was told.
     readers: BTreeMap<ReplicaId, u8>,
-    snapshot_ready: bool,
+    /// A snapshot is to take the store's place; and whether what is applied here may have been given up.
+    snapshot_ready: Option<bool>,
     registry: Arc<dyn Registry>,
     answers: Answers,
     status: StatusPublisher,
@@ -215,7 +216,7 @@ impl Driver {
             copying: None,
             copied: Arc::default(),
             readers: BTreeMap::new(),
-            snapshot_ready: false,
+            snapshot_ready: None,
             replica,
             tail: Tail::new(Arc::clone(&store)),
             store,
@@ -279,8 +280,8 @@ impl Driver {
                 () = tokio::task::yield_now(), if self.replica.owes() => {}
             }
             self.drain()?;
-            if self.snapshot_ready {
-                let marked = self.store.mark_incoming_complete();
+            if let Some(given_up) = self.snapshot_ready {
+                let marked = self.store.mark_incoming_complete(given_up);
                 return marked
                     .map(|()| Ended::SnapshotReady)
                     .map_err(DriverError::Snapshot);
@@ -348,9 +349,9 @@ impl Driver {
                     self.applied = last.head.index;
                 }
                 let decided = self.rescuing.applied(&entries, &outcomes, &self.metrics);
-                let incarnation = self.store.durable().incarnation;
+                let history = self.store.durable().history();
                 self.answers
-                    .applied(incarnation, &entries, outcomes, &self.metrics);
+                    .applied(history, &entries, outcomes, &self.metrics);
                 self.tail.forget(self.applied, self.replica.durable());
                 self.trim();
                 for (index, merged) in decided {
@@ -421,7 +422,7 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
-        if self.snapshot_ready {
+        if self.snapshot_ready.is_some() {
             return; // nothing more may be said or written
         }
         let now = self.now();
@@ -443,7 +444,7 @@ impl Driver {
                     }
                 }
                 Effect::FetchSnapshot { from, pod } => self.fetch_snapshot(from, pod),
-                Effect::InstallSnapshot => self.snapshot_ready = true,
+                Effect::InstallSnapshot { given_up } => self.snapshot_ready = Some(given_up),
                 Effect::ReadRegister => self.read_register(),
                 Effect::ChangeRegister { expected, register } => {
                     self.change_register(expected, register);
@@ -516,8 +517,10 @@ impl Driver {
         let queued = self.writes.len() + self.commands.len();
         self.metrics.set_queued_commands(queued);
         self.liveness.tick(Instant::now());
+        // With the loss of what is applied, or of a little more: never of less.
+        let applied = (self.applied, self.store.durable().loss);
         self.status
-            .publish(&standing, self.tail.last().index, self.applied, copying);
+            .publish(&standing, self.tail.last().index, applied, copying);
         self.transport.retain(|replica| self.replica.knows(replica));
     }
 
@@ -554,6 +557,7 @@ fn machine(durable: &Durable, set_aside: bool, options: &Options) -> Replica {
         replica: durable.replica_id,
         pod: options.pod.clone(),
         fresh_incarnation: Incarnation(options.entropy),
+        opening_after_loss: codec::OPENING_AFTER_LOSS.to_vec(),
         jitter_seed: (options.entropy >> 64) as u64,
         timing: options.timing,
     };

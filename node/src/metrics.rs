@@ -420,6 +420,7 @@ mod tests {
         Status {
             replica_id: ReplicaId(1),
             incarnation: None,
+            loss: 0,
             role: Role::Follower,
             epoch: 3,
             leader: None,

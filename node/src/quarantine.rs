@@ -4,9 +4,10 @@
 //! Found ─▶ mark beside the store ─▶ told (termination message) ─▶ the process ends
 //! next start: mark ─▶ register: another leads   ─▶ store put aside, a new replica begins empty
 //!                               nobody else does ─▶ whole after all? go on : stand aside, and tell
+//!                               … and a person has accepted the loss ─▶ what is left of it is used
 //! ```
-//! The store of the replica that the register names as leader is never put aside. Everybody else's may
-//! be: who leads holds everything acknowledged, and took office (or kept it) after whatever happened
+//! The store of the replica that the register names as leader is never put aside while nobody has given
+//! up what it holds. Everybody else's may be: who leads holds everything acknowledged, and took office (or kept it) after whatever happened
 //! here. So of replicas damaged at the same time one always keeps its data.
 
 pub mod mark;
@@ -31,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long it does before its process ends, to say once more why: what a pod's process was ended by
 /// is all that can be seen of it from outside. The kubelet then lets it wait for minutes at most.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Why a store stays although it is not to be trusted.
+const ALONE: &str = "no other replica has taken the lead: restore this volume, or bring back another that is in sync";
 
 /// Where a replica stands.
 #[derive(Debug, Clone)]
@@ -94,11 +98,15 @@ async fn settle_mark(
     loop {
         liveness.tick(Instant::now());
         let view = registry.read().await;
-        let why = match decide(mark, view.as_ref(), &place.pod) {
+        let why = match decide(mark, view.as_ref(), &place.pod, examined) {
             Decision::PutAside => {
                 tracing::warn!(fault = ?mark.fault, what = %mark.what, "this store is put aside: a new replica begins in its place");
                 let done = aside::put(&place.directory).and_then(|()| mark::lift(&place.directory));
                 return done.map_err(failed);
+            }
+            Decision::Use => {
+                tracing::warn!(fault = ?mark.fault, what = %mark.what, "a person has accepted the loss: this store is used as it is");
+                return mark::lift(&place.directory).map_err(failed);
             }
             Decision::Keep(why) => why,
         };
@@ -128,11 +136,13 @@ async fn settle_mark(
 enum Decision {
     /// It is not needed: a new one may take its place.
     PutAside,
+    /// It lacks something, and a person has given that up.
+    Use,
     /// It may be the only one, so nothing is done to it.
     Keep(&'static str),
 }
 
-fn decide(mark: &Mark, view: Option<&View>, pod: &str) -> Decision {
+fn decide(mark: &Mark, view: Option<&View>, pod: &str, examined: bool) -> Decision {
     let Some(view) = view else {
         return Decision::Keep("the register cannot be read");
     };
@@ -147,12 +157,18 @@ fn decide(mark: &Mark, view: Option<&View>, pod: &str) -> Decision {
     if mark.fault == Fault::Cloned && original.is_some_and(|original| original != pod) {
         return Decision::PutAside; // whose copy it is goes on under its own name
     }
-    if is_own(register.leader) {
-        return Decision::Keep(
-            "no other replica has taken the lead: restore this volume, or bring back another that is in sync",
-        );
+    if !is_own(register.leader) {
+        return Decision::PutAside;
     }
-    Decision::PutAside
+    if view.accepted_loss().is_none() {
+        return Decision::Keep(ALONE);
+    }
+    match mark.fault {
+        Fault::Outdated => Decision::Use,
+        Fault::Damaged if !examined => Decision::Keep("it is examined once more"),
+        // What is damaged cannot be told from what is not.
+        _ => Decision::PutAside,
+    }
 }
 
 /// Reads all of the store, and says what is wrong with it.

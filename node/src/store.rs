@@ -75,6 +75,15 @@ pub struct Durable {
     pub last: Head,
     /// The last entry that the visible items contain.
     pub applied: Head,
+    /// Of what is applied, the latest epoch before which entries were given up; 0 without any.
+    pub loss: Epoch,
+}
+
+impl Durable {
+    /// What indices are of. It changes with the state, so that no state is shown under a wrong name.
+    pub fn history(&self) -> Option<Incarnation> {
+        Some(self.incarnation?.history_since(self.loss))
+    }
 }
 
 /// One durable step of the log, written whole or not at all.
@@ -198,6 +207,7 @@ impl Store {
         let mut durable = self.lock_durable();
         *durable = Durable {
             applied: durable.applied,
+            loss: durable.loss,
             ..next
         };
         Ok(next.base.index)
@@ -314,9 +324,10 @@ impl Store {
     }
 
     /// All files of a snapshot are in [`Store::incoming`], verified and synced: the next
-    /// [`Store::open`] puts them in place of this store.
-    pub fn mark_incoming_complete(&self) -> io::Result<()> {
-        replacing::mark_complete(&self.directory)
+    /// [`Store::open`] puts them in place of this store, and keeps aside what its log has beyond what it
+    /// has applied; and if that may have been `given_up`, beyond where the two logs part.
+    pub fn mark_incoming_complete(&self, given_up: bool) -> io::Result<()> {
+        replacing::mark_complete(&self.directory, given_up)
     }
 
     /// Entries from `from` on, in order, at least one if there is one, stopping before their
@@ -342,7 +353,9 @@ impl Store {
             self.db
                 .write(applied.batch)
                 .map_err(StoreError::engine("apply entries"))?;
-            self.lock_durable().applied = applied.head;
+            let mut durable = self.lock_durable();
+            (durable.applied, durable.loss) = (applied.head, applied.loss);
+            drop(durable);
             if let Some(last) = applied.tallies.last() {
                 applying.hash = last.hash;
             }

@@ -152,8 +152,10 @@ pub enum Role {
 pub struct Status {
     /// This disk.
     pub replica_id: ReplicaId,
-    /// The tenant's history; `None` before the first contact with it.
+    /// What the disks of this tenant belong to; `None` before the first contact with it.
     pub incarnation: Option<Incarnation>,
+    /// Of what is applied, the latest epoch before which entries were given up; 0 without any.
+    pub loss: Epoch,
     /// What this replica is.
     pub role: Role,
     /// Highest epoch known.
@@ -188,12 +190,44 @@ pub struct Status {
     pub cut_off: bool,
 }
 
+/// Where a session has come to, as seen from a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The replica has no history yet.
+    Unknown,
+    /// What it shows is as new.
+    Reached,
+    /// Further than it is.
+    Ahead,
+    /// In entries that were given up, or in another tenant's.
+    OfAnotherHistory,
+}
+
 impl Status {
+    /// The history that tokens and places of events are of.
+    pub fn history(&self) -> Option<Incarnation> {
+        Some(self.incarnation?.history_since(self.loss))
+    }
+
+    fn reach_of(&self, token: SessionToken) -> Reach {
+        let Some(incarnation) = self.incarnation else {
+            return Reach::Unknown;
+        };
+        match incarnation.loss_before(token.incarnation) {
+            Some(loss) if loss > self.loss => Reach::Ahead,
+            Some(loss) if loss < self.loss => Reach::OfAnotherHistory,
+            Some(_) if token.index > self.applied => Reach::Ahead,
+            Some(_) => Reach::Reached,
+            None => Reach::OfAnotherHistory,
+        }
+    }
+
     /// Of a replica that has not found out anything yet.
     pub fn joining(replica_id: ReplicaId) -> Self {
         Self {
             replica_id,
             incarnation: None,
+            loss: 0,
             role: Role::Joining,
             epoch: 0,
             leader: None,
@@ -355,9 +389,9 @@ impl Handle {
             }
         }
         let status = self.status();
-        let incarnation = status.incarnation.ok_or(Unavailable::NoLeader)?;
+        let history = status.history().ok_or(Unavailable::NoLeader)?;
         Ok(SessionToken {
-            incarnation,
+            incarnation: history,
             epoch: status.epoch,
             index: status.applied,
         })
@@ -382,19 +416,13 @@ impl Handle {
     async fn reach(&self, token: Option<SessionToken>) -> Result<(), Unavailable> {
         let Some(token) = token else { return Ok(()) };
         let mut status = self.status.clone();
-        let reached = status.wait_for(|status| {
-            status.applied >= token.index || status.incarnation != Some(token.incarnation)
-        });
-        let waited = tokio::time::timeout(FRESHEN_TIMEOUT, reached).await.is_ok();
+        let reached = status.wait_for(|status| status.reach_of(token) != Reach::Ahead);
+        let _ = tokio::time::timeout(FRESHEN_TIMEOUT, reached).await;
         let now = self.status();
-        if now
-            .incarnation
-            .is_some_and(|incarnation| incarnation != token.incarnation)
-        {
-            return Err(Unavailable::OtherIncarnation);
-        }
-        if waited && now.incarnation.is_some() {
-            return Ok(());
+        match now.reach_of(token) {
+            Reach::Reached => return Ok(()),
+            Reach::OfAnotherHistory => return Err(Unavailable::OtherIncarnation),
+            Reach::Ahead | Reach::Unknown => {}
         }
         Err(Unavailable::TooStale {
             applied: now.applied,
@@ -414,5 +442,43 @@ impl Handle {
             return false;
         }
         answer.await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_waited_for_unless_what_it_has_seen_was_given_up() {
+        let own = Incarnation(1 << 100);
+        let status = |loss, applied| Status {
+            incarnation: Some(own),
+            loss,
+            applied,
+            ..Status::joining(ReplicaId(1))
+        };
+        let token = |loss, index| SessionToken {
+            incarnation: own.history_since(loss),
+            epoch: 9,
+            index,
+        };
+        let foreign = SessionToken {
+            incarnation: Incarnation(1 << 101),
+            epoch: 1,
+            index: 0,
+        };
+        for (status, token, expected) in [
+            (status(0, 5), token(0, 5), Reach::Reached),
+            (status(0, 5), token(0, 6), Reach::Ahead),
+            (status(0, 5), token(7, 1), Reach::Ahead), // it has yet to apply where that began
+            (status(7, 5), token(7, 5), Reach::Reached),
+            (status(7, 5), token(0, 1), Reach::OfAnotherHistory),
+            (status(8, 5), token(7, 1), Reach::OfAnotherHistory),
+            (status(0, 5), foreign, Reach::OfAnotherHistory),
+            (Status::joining(ReplicaId(1)), token(0, 0), Reach::Unknown),
+        ] {
+            assert_eq!(status.reach_of(token), expected, "{token} at {status:?}");
+        }
     }
 }

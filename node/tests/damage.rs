@@ -172,6 +172,37 @@ async fn a_counted_on_replica_on_an_old_copy_of_its_disk_is_recognised_and_fille
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_only_disk_serves_once_a_person_accepted_what_it_lacks() {
+    let mut group = Group::start(1, 1).await;
+    write(&group, 0, 20).await;
+    group.kill(0).await;
+    let disk = when_free(&group, 0).await;
+    let old = disk.with_extension("old");
+    copy(&disk, &old);
+    group.revive(0).await;
+    write(&group, 20, 50).await;
+    restart(&mut group, 0).await; // the register learns how far it was
+    write(&group, 50, 51).await;
+    group.kill(0).await;
+    let disk = when_free(&group, 0).await;
+    fs::remove_dir_all(&disk).expect("removable");
+    copy(&old, &disk);
+    group.revive(0).await;
+    let found = group.ended(0).await.expect("a mark");
+    assert_eq!(found.fault, Fault::Outdated, "{found}");
+    group.accept_loss();
+    group.revive(0).await;
+    write(&group, 100, 120).await;
+    let store = group.handle(0).store;
+    let there = |n: u32| {
+        let item = store.get(&group::key(&n.to_string()));
+        item.expect("readable").is_some()
+    };
+    assert!((0..20).all(there) && !(20..51).any(there) && (100..120).all(there));
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_a_copy_of_another_s_disk_becomes_a_replica_of_its_own() {
     let mut group = Group::start(3, 1).await;
     write(&group, 0, 50).await;

@@ -135,6 +135,15 @@ pub fn decode_transaction(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     transaction::from_proto(proto::Transaction::decode(bytes)?)
 }
 
+/// What stands in the log where an epoch begins before which entries were given up: the field
+/// `opens_after_loss`, which is true, and nothing else.
+pub const OPENING_AFTER_LOSS: [u8; 2] = [5 << 3, 1];
+
+/// Whether an entry begins an epoch, and is nothing that a client asked for.
+pub fn is_opening(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes == OPENING_AFTER_LOSS
+}
+
 /// The bytes of an outcome.
 pub fn encode_outcome(outcome: &Outcome) -> Vec<u8> {
     outcome::to_proto(outcome).encode_to_vec()

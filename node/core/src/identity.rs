@@ -84,9 +84,33 @@ identity! {
     Incarnation
 }
 
+impl Incarnation {
+    /// What clients are told that indices are of since the epoch `loss` (0: from the beginning): entries
+    /// that are given up leave their indices to others, though disks still belong to the incarnation.
+    #[must_use]
+    pub fn history_since(self, loss: Epoch) -> Self {
+        Self(self.0 ^ u128::from(loss))
+    }
+
+    /// The loss since which `history` is told of, if it is one of this incarnation.
+    pub fn loss_before(self, history: Self) -> Option<Epoch> {
+        Epoch::try_from(self.0 ^ history.0).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn histories_of_an_incarnation_are_told_from_each_other_and_from_others() {
+        let (own, other) = (Incarnation(u128::MAX / 3), Incarnation(u128::MAX / 5));
+        for loss in [0, 1, 77, Epoch::MAX] {
+            assert_eq!(own.loss_before(own.history_since(loss)), Some(loss));
+            assert_eq!(other.loss_before(own.history_since(loss)), None);
+        }
+        assert_eq!(own.history_since(0), own);
+    }
 
     #[test]
     fn identities_read_back_as_written() {

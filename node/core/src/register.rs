@@ -30,6 +30,9 @@ pub struct Register {
     pub held: Index,
     /// The latest change of leader.
     pub last_failover: Option<Failover>,
+    /// The latest epoch that began with the loss of acknowledged entries, accepted by a person: what
+    /// stands at an index since need not be what stood there before.
+    pub loss: Option<Epoch>,
 }
 
 /// A replica and where it is found.
@@ -83,6 +86,12 @@ pub enum Action {
         /// The leaving replica's pod.
         pod: String,
     },
+    /// Nobody who is in sync is left: the one that has most of the others may lead, without what only
+    /// the lost ones held. It holds for one epoch, so that it cannot be carried out twice.
+    AcceptLoss {
+        /// The epoch of the last leader.
+        epoch: Epoch,
+    },
 }
 
 /// The leader's answer to a request.
@@ -122,6 +131,8 @@ pub enum FailoverReason {
     LeaderRestarted,
     /// The leader gave its place to another on request.
     HandedOver,
+    /// Nobody in sync was left, and a person accepted the loss.
+    LossAccepted,
 }
 
 /// A change of the register that would endanger acknowledged writes.
@@ -145,10 +156,17 @@ pub enum UnsafeChange {
     /// The leader is in sync with itself.
     #[error("the leader must be in sync")]
     LeaderNotInSync,
+    /// Only a person may give up what was acknowledged, and only for the epoch that lost it.
+    #[error("a loss must be accepted for this epoch, and begins one with its leader alone in sync")]
+    LossNotAccepted,
 }
 
-/// Whether the register may go from `old` to `new`.
-pub fn check_change(old: Option<&Register>, new: Option<&Register>) -> Result<(), UnsafeChange> {
+/// Whether the register may go from `old` to `new` while `requests` stand.
+pub fn check_change(
+    old: Option<&Register>,
+    new: Option<&Register>,
+    requests: &[Request],
+) -> Result<(), UnsafeChange> {
     let Some(new) = new else {
         return if old.is_none() {
             Ok(())
@@ -169,6 +187,12 @@ pub fn check_change(old: Option<&Register>, new: Option<&Register>) -> Result<()
     if new.incarnation != old.incarnation {
         return Err(UnsafeChange::IncarnationChanged);
     }
+    let loses = new.loss != old.loss;
+    let begins_alone =
+        new.loss == Some(new.epoch) && new.epoch > old.epoch && new.in_sync.len() == 1;
+    if loses && !(begins_alone && accept_loss(old, requests).is_some()) {
+        return Err(UnsafeChange::LossNotAccepted);
+    }
     if new.epoch == old.epoch {
         return if new.leader == old.leader {
             Ok(())
@@ -179,10 +203,23 @@ pub fn check_change(old: Option<&Register>, new: Option<&Register>) -> Result<()
     if new.epoch != old.epoch + 1 {
         return Err(UnsafeChange::EpochJumped);
     }
-    if old.in_sync.contains(&new.leader) {
+    if loses || old.in_sync.contains(&new.leader) {
         Ok(())
     } else {
         Err(UnsafeChange::LeaderWasNotInSync)
+    }
+}
+
+/// The request that accepts a loss at the register's epoch.
+fn accept_loss<'a>(register: &Register, requests: &'a [Request]) -> Option<&'a Request> {
+    let accepts = |request: &&Request| matches!(request.action, Action::AcceptLoss { epoch } if epoch == register.epoch);
+    requests.iter().find(accepts)
+}
+
+impl View {
+    /// The request by which a person accepts that what only the last in-sync replicas hold is lost.
+    pub fn accepted_loss(&self) -> Option<&Request> {
+        accept_loss(self.register.as_ref()?, &self.requests)
     }
 }
 
@@ -238,7 +275,42 @@ mod tests {
             answers: Vec::new(),
             held: 0,
             last_failover: None,
+            loss: None,
         }
+    }
+
+    #[test]
+    fn a_loss_is_taken_only_where_a_person_accepted_it() {
+        use UnsafeChange::*;
+        let old = register(4, 1, &[1, 2]);
+        let losing = |new: Register| Register {
+            loss: Some(new.epoch),
+            ..new
+        };
+        let request = |epoch| Request {
+            id: "accept".to_owned(),
+            action: Action::AcceptLoss { epoch },
+        };
+        let (now, past) = ([request(4)], [request(3)]);
+        let outsider = losing(register(5, 3, &[3]));
+        let check =
+            |new: &Register, requests: &[Request]| check_change(Some(&old), Some(new), requests);
+        assert_eq!(check(&outsider, &now), Ok(()));
+        assert_eq!(check(&losing(register(5, 2, &[2])), &now), Ok(()));
+        assert_eq!(check(&outsider, &past), Err(LossNotAccepted));
+        assert_eq!(check(&outsider, &[]), Err(LossNotAccepted));
+        let with_others = losing(register(5, 3, &[2, 3]));
+        assert_eq!(check(&with_others, &now), Err(LossNotAccepted));
+        let untold = register(5, 3, &[3]);
+        assert_eq!(check(&untold, &now), Err(LeaderWasNotInSync));
+        let in_same_epoch = losing(register(4, 1, &[1]));
+        assert_eq!(check(&in_same_epoch, &now), Err(LossNotAccepted));
+        let forgotten = register(6, 3, &[3]);
+        let requests = [request(5)];
+        assert_eq!(
+            check_change(Some(&outsider), Some(&forgotten), &requests),
+            Err(LossNotAccepted)
+        );
     }
 
     #[test]
@@ -267,12 +339,16 @@ mod tests {
             ("other history", other_history, Err(IncarnationChanged)),
         ];
         for (name, new, expected) in cases {
-            assert_eq!(check_change(Some(&old), Some(&new)), expected, "{name}");
+            assert_eq!(
+                check_change(Some(&old), Some(&new), &[]),
+                expected,
+                "{name}"
+            );
         }
-        assert_eq!(check_change(Some(&old), None), Err(Erased));
-        assert_eq!(check_change(None, Some(&register(1, 1, &[1]))), Ok(()));
+        assert_eq!(check_change(Some(&old), None, &[]), Err(Erased));
+        assert_eq!(check_change(None, Some(&register(1, 1, &[1])), &[]), Ok(()));
         assert_eq!(
-            check_change(None, Some(&register(2, 1, &[1]))),
+            check_change(None, Some(&register(2, 1, &[1])), &[]),
             Err(EpochJumped)
         );
     }

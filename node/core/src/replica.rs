@@ -11,6 +11,7 @@
 //!
 //! What it deliberately does not do: look into payloads, apply entries, talk to clients.
 
+mod acceptance;
 mod agreement;
 mod effect;
 mod follower;
@@ -56,6 +57,8 @@ pub struct Config {
     pub pod: String,
     /// Becomes the tenant's incarnation should this replica be its very first.
     pub fresh_incarnation: Incarnation,
+    /// With what an epoch begins before which entries were given up, in the log's own language.
+    pub opening_after_loss: Vec<u8>,
     /// Seed of the jitter that keeps followers from taking over at the same instant.
     pub jitter_seed: u64,
     /// Timeouts; they decide when something is tried, never whether it is safe.
@@ -150,6 +153,10 @@ pub struct Replica {
     leaving: Option<Leaving>,
     /// Entries cut from this log that a leader has yet to take.
     set_aside: Option<SetAside>,
+    /// Offers to lead although it is not in sync, for a person accepted the loss.
+    standing_for: Option<acceptance::Standing>,
+    /// The latest epoch in which the register knew it.
+    known_in: Option<Epoch>,
     writes: Writes,
     agreement: Agreement,
     commit: Index,
@@ -177,6 +184,8 @@ impl Replica {
             role: Role::Follower(Follower::new(now)),
             leaving: None,
             set_aside: restored.set_aside.then(|| SetAside::new(0, now)),
+            standing_for: None,
+            known_in: None,
             writes: Writes::new(restored.promised_epoch, restored.last),
             agreement: Agreement::default(),
             commit: restored.applied,
@@ -199,8 +208,8 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message, log),
             Input::Unreachable(replica) => self.unreachable(replica),
             Input::Persisted(ticket) => self.persisted(ticket, log),
-            Input::Applied(digests) => self.applied(digests),
-            Input::SnapshotFetched => self.install_snapshot(),
+            Input::Applied(digests) => self.applied(digests, log),
+            Input::SnapshotFetched => self.install_snapshot(log),
             Input::SnapshotRead { by, percent } => self.snapshot_read(by, percent, log),
             Input::Propose { id, payload } => self.propose(id, payload),
             Input::Rescue(proposals) => self.propose_rescued(proposals),
@@ -224,7 +233,10 @@ impl Replica {
         }
         match &self.role {
             Role::Leader(_) => self.tick_leader(log),
-            Role::Follower(_) => self.tick_follower(log),
+            Role::Follower(_) => {
+                self.tick_follower(log);
+                self.tick_acceptance(log);
+            }
             Role::Stranded(_) => {}
         }
         self.offer_set_aside(log);
@@ -249,14 +261,16 @@ impl Replica {
             Message::Offer(offer) => self.receive_offer(from, offer, log),
             Message::Rescued { places } => self.forget(places, log),
             Message::Outrun(outrun) => self.receive_outrun(outrun),
+            Message::Candidacy(candidacy) => self.receive_candidacy(from, candidacy, log),
         }
     }
 
-    fn applied(&mut self, digests: Vec<StateDigest>) {
+    fn applied(&mut self, digests: Vec<StateDigest>, log: &impl ReadLog) {
         if let Some(at) = self.agreement.applied(digests)
-            && matches!(self.role, Role::Follower(_))
+            && let Role::Follower(follower) = &self.role
+            && let Some(leader) = follower.leader
         {
-            self.strand(Stranded::Diverged { at });
+            self.diverged(leader, follower.epoch, at, log);
         }
     }
 
@@ -365,6 +379,9 @@ impl Replica {
             return self.strand(Stranded::OtherIncarnation);
         }
         let (epoch, leads) = (register.epoch, register.leader == self.config.replica);
+        if register.pod_of(self.config.replica).is_some() {
+            self.known_in = Some(epoch);
+        }
         if let Some(reason) = self.unfit(register, log) {
             return self.strand(reason);
         }
@@ -399,9 +416,11 @@ impl Replica {
         {
             return Some(Stranded::Cloned);
         }
+        // One that is to be led without what is lost may be led by what is left of it.
+        let accepted = self.view.as_ref().and_then(View::accepted_loss).is_some();
         let (held, last) = (register.held, log.last().index);
         let lacks = register.in_sync.contains(&me) && last < held;
-        lacks.then_some(Stranded::Outdated { held, last })
+        (lacks && !accepted).then_some(Stranded::Outdated { held, last })
     }
 
     fn strand(&mut self, reason: Stranded) {

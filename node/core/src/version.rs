@@ -22,7 +22,8 @@ pub const MAX_VERSION_ENTRIES: usize = 4096;
 pub struct ActorId {
     /// 128 random bits. For writes in the cloud this is the tenant's incarnation.
     pub device: [u8; 16],
-    /// How often the device's database was restored or copied; always 0 in the cloud.
+    /// How often the device's database was restored or copied. In the cloud: the latest epoch that began
+    /// with an accepted loss, for the indices since were given to other entries before; 0 without any.
     pub epoch: u32,
 }
 

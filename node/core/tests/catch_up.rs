@@ -61,6 +61,7 @@ impl Pair {
             answers: Vec::new(),
             held: 0,
             last_failover: None,
+            loss: None,
         };
         let view = View {
             version: 1,
@@ -138,10 +139,10 @@ impl Pair {
                 None
             }
             Effect::FetchSnapshot { .. } => Some(Input::SnapshotFetched),
-            Effect::InstallSnapshot => {
+            Effect::InstallSnapshot { given_up } => {
                 let copy = self.leader.disk.clone();
                 let mut disk = self.follower.take()?.disk;
-                disk.install(&copy);
+                disk.install(&copy, given_up);
                 self.snapshots += 1;
                 self.follower = Some(started(FOLLOWER, disk, self.now));
                 None
@@ -181,6 +182,7 @@ fn started(replica: ReplicaId, disk: Disk, now: u64) -> Node {
         replica,
         pod: pod(replica),
         fresh_incarnation: Incarnation(8),
+        opening_after_loss: Vec::new(),
         jitter_seed: 1,
         timing: Timing::new(500, 2_500),
     };

@@ -37,6 +37,7 @@ fn register(epoch: Epoch, leader: ReplicaId, held: Index) -> Register {
         answers: Vec::new(),
         held,
         last_failover: None,
+        loss: None,
     }
 }
 
@@ -93,6 +94,7 @@ impl Node {
             replica: ME,
             pod,
             fresh_incarnation: Incarnation(8),
+            opening_after_loss: Vec::new(),
             jitter_seed: 1,
             timing: Timing::new(TIMING.0, TIMING.1),
         };

@@ -91,7 +91,7 @@ impl Answers {
     /// These entries are applied with these outcomes.
     pub(super) fn applied(
         &mut self,
-        incarnation: Option<Incarnation>,
+        history: Option<Incarnation>,
         entries: &[SharedEntry],
         outcomes: Vec<Outcome>,
         metrics: &Metrics,
@@ -104,11 +104,11 @@ impl Answers {
                 Outcome::Applied(_) => WriteOutcome::Applied,
                 Outcome::Refused(_) => WriteOutcome::Refused,
             });
-            let Some(incarnation) = incarnation else {
+            let Some(history) = history else {
                 continue;
             };
             let token = SessionToken {
-                incarnation,
+                incarnation: history,
                 epoch: entry.head.epoch,
                 index: entry.head.index,
             };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use percolate_core::identity::{Index, ReplicaId};
+use percolate_core::identity::{Epoch, Index, ReplicaId};
 use percolate_core::register::ReplicaState;
 use percolate_core::replica::{Fresh, Position, Standing};
 use tokio::sync::watch;
@@ -69,7 +69,7 @@ impl StatusPublisher {
         &mut self,
         standing: &Standing,
         last: Index,
-        applied: Index,
+        (applied, loss): (Index, Epoch),
         copying: Option<Copying>,
     ) {
         let before = self.sender.borrow().role;
@@ -85,6 +85,7 @@ impl StatusPublisher {
                 }
                 _ => standing.state,
             },
+            loss,
             ..self.status(standing, last, applied)
         };
         if let (Position::Stranded(reason), true) = (standing.position, before != status.role) {
@@ -114,6 +115,7 @@ impl StatusPublisher {
         Status {
             replica_id: self.sender.borrow().replica_id,
             incarnation: standing.incarnation,
+            loss: 0,
             role,
             epoch: standing.epoch,
             leader: standing.leader,

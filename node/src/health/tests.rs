@@ -11,6 +11,7 @@ fn status(role: Role, serving: bool) -> Status {
     Status {
         replica_id: ReplicaId(1),
         incarnation: None,
+        loss: 0,
         role,
         epoch: 4,
         leader: None,

@@ -1,7 +1,7 @@
 use std::fs;
 
 use percolate_core::identity::Incarnation;
-use percolate_core::register::{Member, Register};
+use percolate_core::register::{Action, Member, Register, Request};
 use tempfile::TempDir;
 
 use super::*;
@@ -26,6 +26,7 @@ fn register(leader: ReplicaId, own_pod: &str) -> Register {
         answers: Vec::new(),
         held: 0,
         last_failover: None,
+        loss: None,
     }
 }
 
@@ -99,9 +100,42 @@ fn only_a_store_that_nobody_needs_is_put_aside() {
             replica,
             what: String::new(),
         };
-        let decided = decide(&mark, view.as_ref(), POD) == Decision::PutAside;
+        let decided = decide(&mark, view.as_ref(), POD, false) == Decision::PutAside;
         assert_eq!(decided, put_aside, "{name}");
     }
+}
+
+#[test]
+fn what_is_left_is_used_once_a_person_has_accepted_the_loss() {
+    use Fault::{Damaged, Outdated};
+    let accepted = |epoch| {
+        let action = Action::AcceptLoss { epoch };
+        let id = "accept".to_owned();
+        let mut view = view(Some(register(OWN, POD)));
+        view.requests = vec![Request { id, action }];
+        view
+    };
+    for (epoch, fault, examined, expected) in [
+        (3, Outdated, false, Decision::Use),
+        (3, Damaged, true, Decision::PutAside),
+        (2, Outdated, false, Decision::Keep(ALONE)),
+        (2, Damaged, true, Decision::Keep(ALONE)),
+    ] {
+        let mark = Mark {
+            fault,
+            replica: Some(OWN),
+            what: String::new(),
+        };
+        let decided = decide(&mark, Some(&accepted(epoch)), POD, examined);
+        assert_eq!(decided, expected, "{fault:?}, accepted for {epoch}");
+    }
+    let damaged = Mark {
+        fault: Damaged,
+        replica: Some(OWN),
+        what: String::new(),
+    };
+    let unexamined = decide(&damaged, Some(&accepted(3)), POD, false);
+    assert_ne!(unexamined, Decision::PutAside, "it may be whole");
 }
 
 /// A marked store of [`OWN`].

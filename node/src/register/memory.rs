@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use percolate_core::register::{Register, Version, View, check_change};
+use percolate_core::register::{Register, Request, Version, View, check_change};
 use percolate_core::replica::ChangeOutcome;
 use tokio::sync::{mpsc, watch};
 
@@ -37,10 +37,19 @@ impl MemoryRegister {
         self.view.borrow().clone()
     }
 
+    /// Ask for these things instead of what was asked before.
+    pub fn ask(&self, requests: Vec<Request>) {
+        self.view.send_modify(|view| {
+            view.version += 1;
+            view.requests = requests;
+        });
+    }
+
     fn try_change(&self, expected: Version, register: Register) -> ChangeOutcome {
         let mut applied = None;
         self.view.send_if_modified(|view| {
-            let safe = check_change(view.register.as_ref(), Some(&register)).is_ok();
+            let known = view.register.as_ref();
+            let safe = check_change(known, Some(&register), &view.requests).is_ok();
             if view.version != expected || !safe {
                 return false;
             }

@@ -261,6 +261,7 @@ fn status() -> Status {
     Status {
         replica_id: ReplicaId(1),
         incarnation: Some(HISTORY),
+        loss: 0,
         role: Role::Leader,
         epoch: 1,
         leader: Some(ReplicaId(1)),

@@ -158,7 +158,7 @@ impl From<Unavailable> for Failure {
             ),
             Unavailable::OtherIncarnation => (
                 Code::ResyncRequired,
-                "what this request goes on from (its Percolate-Session, or what a watch continues after) is of another history of this tenant, which was restored or made anew; drop it and read again".to_owned(),
+                "what this request goes on from (its Percolate-Session, or what a watch continues after) is of another history of this tenant, which was restored, made anew, or lost what a person then gave up; drop it and read again".to_owned(),
             ),
         };
         Self {

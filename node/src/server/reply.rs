@@ -87,12 +87,12 @@ pub(super) async fn finish(mut response: Response, asked: &HeaderMap, status: &S
     headers
         .entry(ROLE)
         .or_insert_with(|| role_header(status.role));
-    if let Some(incarnation) = status.incarnation
+    if let Some(history) = status.history()
         && !is_stranger
         && !headers.contains_key(SESSION)
     {
         let token = SessionToken {
-            incarnation,
+            incarnation: history,
             epoch: status.epoch,
             index: status.applied,
         };

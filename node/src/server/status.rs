@@ -29,8 +29,8 @@ pub(super) fn of(app: &App) -> Status {
         in_sync: now.in_sync.iter().map(ToString::to_string).collect(),
         // Empty before the first contact with the tenant.
         incarnation: now
-            .incarnation
-            .map(|incarnation| incarnation.to_string())
+            .history()
+            .map(|history| history.to_string())
             .unwrap_or_default(),
         committed: now.committed,
         applied: now.applied,

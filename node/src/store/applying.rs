@@ -1,7 +1,8 @@
 //! Committed entries become visible: items, feed, answers and the applied head in one batch.
 //!
 //! ```text
-//! entry -> Transaction -> rescued, and had its turn before? -> nothing
+//! entry -> begins an epoch? -> if after a loss, another actor writes from here on
+//!       -> Transaction -> rescued, and had its turn before? -> nothing
 //!                      -> known idempotency key? -> the first answer again
 //!                      -> core::apply (reads through the batch) -> items, changes -> answer remembered
 //! ```
@@ -10,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use percolate_core::apply::{self, ReadItems};
-use percolate_core::identity::Incarnation;
+use percolate_core::identity::{Epoch, Incarnation, Index};
 use percolate_core::log::{Entry, Head, SharedEntry};
 use percolate_core::model::{Item, ItemKey};
 use percolate_core::operation::{
@@ -31,6 +32,8 @@ use super::{Durable, epochs, idempotency, items};
 pub(super) struct Applied {
     pub(super) batch: WriteBatch,
     pub(super) head: Head,
+    /// The latest epoch before which entries were given up.
+    pub(super) loss: Epoch,
     /// One for each entry.
     pub(super) outcomes: Vec<Outcome>,
     /// The hash of the state after each entry.
@@ -45,7 +48,7 @@ pub(super) fn apply(
     entries: &[SharedEntry],
 ) -> Result<Applied, StoreError> {
     let mut pending = Pending::new(db, hash);
-    let mut head = durable.applied;
+    let (mut head, mut loss) = (durable.applied, durable.loss);
     let mut tallies = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -62,7 +65,16 @@ pub(super) fn apply(
             });
         }
         epochs::note_end(&mut pending, head, entry.head.epoch);
-        outcomes.push(apply_entry(&mut pending, durable.incarnation, entry)?);
+        if codec::is_opening(&entry.payload) {
+            outcomes.push(Outcome::Applied(Vec::new()));
+            if !entry.payload.is_empty() {
+                loss = entry.head.epoch;
+                pending.put_fact(meta::LOSS, &loss);
+            }
+        } else {
+            let actor = actor(durable.incarnation, loss, entry.head.index)?;
+            outcomes.push(apply_entry(&mut pending, actor, entry)?);
+        }
         head = entry.head;
         let (index, hash) = (head.index, pending.hash());
         tallies.push(Tally { index, hash });
@@ -73,22 +85,31 @@ pub(super) fn apply(
     Ok(Applied {
         batch: pending.into_batch(),
         head,
+        loss,
         outcomes,
         tallies,
     })
 }
 
+/// Who writes what stands in the log: its indices are this actor's.
+fn actor(
+    incarnation: Option<Incarnation>,
+    loss: Epoch,
+    index: Index,
+) -> Result<ActorId, StoreError> {
+    let incarnation = incarnation.ok_or(StoreError::NoIncarnation { index })?;
+    Ok(ActorId {
+        device: incarnation.0.to_be_bytes(),
+        epoch: u32::try_from(loss).unwrap_or(u32::MAX),
+    })
+}
+
 fn apply_entry(
     pending: &mut Pending,
-    incarnation: Option<Incarnation>,
+    actor: ActorId,
     entry: &Entry,
 ) -> Result<Outcome, StoreError> {
-    // The entry with which a leader begins its epoch.
-    if entry.payload.is_empty() {
-        return Ok(Outcome::Applied(Vec::new()));
-    }
     let index = entry.head.index;
-    let incarnation = incarnation.ok_or(StoreError::NoIncarnation { index })?;
     let transaction = codec::decode_transaction(index, &entry.payload)?;
     let is_rescued = match transaction.origin() {
         Some(origin) if !epochs::take_turn(pending, origin.place, entry.head.epoch)? => {
@@ -97,7 +118,7 @@ fn apply_entry(
         origin => origin.is_some(),
     };
     let Some(key) = transaction.idempotency_key().cloned() else {
-        return perform(pending, incarnation, index, transaction);
+        return perform(pending, actor, index, transaction);
     };
     let fingerprint = codec::fingerprint(transaction.operations());
     if let Some(record) = idempotency::find(pending, &key)? {
@@ -108,7 +129,7 @@ fn apply_entry(
         });
     }
     let hlc = transaction.hlc();
-    let outcome = perform(pending, incarnation, index, transaction)?;
+    let outcome = perform(pending, actor, index, transaction)?;
     if is_rescued && matches!(outcome, Outcome::Refused(_)) {
         // It has no effect, and its client was told nothing: a retry is a write of its own.
         return Ok(outcome);
@@ -133,14 +154,10 @@ fn refused(code: RefusalCode) -> Outcome {
 
 fn perform(
     pending: &mut Pending,
-    incarnation: Incarnation,
-    index: u64,
+    actor: ActorId,
+    index: Index,
     transaction: Transaction,
 ) -> Result<Outcome, StoreError> {
-    let actor = ActorId {
-        device: incarnation.0.to_be_bytes(),
-        epoch: 0,
-    };
     let before = Before {
         pending,
         stored: RefCell::default(),

@@ -8,7 +8,7 @@ use percolate_core::operation::{IdempotencyRecord, Transaction};
 use super::error::StoreError;
 use super::keys::Family;
 
-pub(super) use percolate_api::codec::{encode_item, encode_record, fingerprint};
+pub(super) use percolate_api::codec::{encode_item, encode_record, fingerprint, is_opening};
 
 pub(super) fn decode_item(key: &[u8], bytes: &[u8]) -> Result<Item, StoreError> {
     codec::decode_item(bytes).map_err(undecodable(Family::Items, key))

@@ -14,6 +14,7 @@
 //! | `meta` | `incarnation` | `u128` | until a restore | `Store::persist` |
 //! | `meta` | `promised_epoch` | `u64`, never falls | for good | `Store::persist` |
 //! | `meta` | `applied` | `epoch:u64 index:u64 chain:16` | for good | `Store::apply` |
+//! | `meta` | `loss` | `u64`, the latest epoch before which entries were given up; absent without any | for good | `Store::apply` |
 //! | `meta` | `base` | `epoch:u64 index:u64 chain:16`, the last entry trimmed | for good | `Store::persist` |
 //! | `meta` | `turns/` then `epoch:u64` ([`super::epochs`]) | `index:u64`, how far that epoch's entries have had their turn | for good: one for each leader there was | `Store::apply` |
 //! | `meta` | `idempotency` | `first:u64 next:u64`, the places in use | for good | `Store::apply` |

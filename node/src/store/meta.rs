@@ -9,6 +9,7 @@ pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const REPLICA_ID: &[u8] = b"replica_id";
 pub(super) const INCARNATION: &[u8] = b"incarnation";
 pub(super) const PROMISED_EPOCH: &[u8] = b"promised_epoch";
+pub(super) const LOSS: &[u8] = b"loss";
 pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const BASE: &[u8] = b"base";
 pub(super) const IDEMPOTENCY: &[u8] = b"idempotency";

@@ -175,6 +175,7 @@ pub(super) fn recall(db: &DB) -> Result<Durable, StoreError> {
         promised_epoch: read_fact(db, meta::PROMISED_EPOCH)?.unwrap_or_default(),
         last: oplog::last(db, base)?,
         applied: read_fact(db, meta::APPLIED)?.unwrap_or_default(),
+        loss: read_fact(db, meta::LOSS)?.unwrap_or_default(),
     })
 }
 

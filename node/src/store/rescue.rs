@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cut           -> epoch, index -> the entry as it stood     in the batch that cuts it
-//! a snapshot    -> the same, of all that is not applied      before it takes the store's place
+//! a snapshot    -> the same, of all that is not shared       before it takes the store's place
 //! first         <- in order of epoch and index, a piece at a time
 //! ```
-//! The openings of epochs have no payload and are not kept: there is nothing in them to lose.
+//! The openings of epochs are not kept: there is nothing in them to lose.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use percolate_core::identity::Index;
 use percolate_core::log::{Entry, Piece, Place, SharedEntry};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 
+use super::codec;
 use super::engine;
 use super::error::StoreError;
 use super::keys::{Family, Fields};
@@ -65,11 +66,14 @@ pub(super) fn set_aside(
     }
 }
 
-/// Keep those with a payload; how many they are.
+/// Keep what clients asked for; how much that is.
 fn put(db: &DB, batch: &mut WriteBatch, entries: &[SharedEntry]) -> usize {
     let family = engine::family(db, Family::Rescue);
     let mut kept = 0;
-    for entry in entries.iter().filter(|entry| !entry.payload.is_empty()) {
+    for entry in entries
+        .iter()
+        .filter(|entry| !codec::is_opening(&entry.payload))
+    {
         batch.put_cf(family, key(entry.head.place()), oplog::encode(entry));
         kept += 1;
     }
@@ -119,10 +123,10 @@ pub(super) fn steps(db: &DB, after: Index, max_bytes: usize) -> Result<Vec<Index
     Ok(steps)
 }
 
-/// `copy` takes the place of `own`, of which everything up to `applied` is committed: what is kept
-/// aside there, and what may not be committed, is kept aside in `copy`, and nothing else. May be
-/// repeated. Not synced.
-pub(super) fn move_over(own: &DB, copy: &DB, applied: Index) -> Result<(), StoreError> {
+/// `copy` takes the place of `own`, of which everything up to `shared` is in the leader's log too: what
+/// is kept aside there, and what may stand nowhere else, is kept aside in `copy`, and nothing else. May
+/// be repeated. Not synced.
+pub(super) fn move_over(own: &DB, copy: &DB, shared: Index) -> Result<(), StoreError> {
     let family = engine::family(copy, Family::Rescue);
     let mut batch = WriteBatch::default();
     batch.delete_range_cf(family, b"".as_slice(), END.as_slice());
@@ -134,7 +138,7 @@ pub(super) fn move_over(own: &DB, copy: &DB, applied: Index) -> Result<(), Store
         batch.put_cf(family, key, value);
         flush(copy, &mut batch, &mut bytes)?;
     }
-    let start = oplog::key(applied + 1);
+    let start = oplog::key(shared + 1);
     let log = own.iterator_cf(
         engine::family(own, Family::Oplog),
         IteratorMode::From(&start, Direction::Forward),

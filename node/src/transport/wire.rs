@@ -107,6 +107,11 @@ fn encode(message: &Message) -> proto::envelope::Message {
             epoch: outrun.epoch,
             committed: Some(encode_head(outrun.committed)),
         }),
+        Message::Candidacy(candidacy) => Wire::Candidacy(proto::Candidacy {
+            epoch: candidacy.epoch,
+            pod: candidacy.pod.clone(),
+            last: Some(encode_head(candidacy.last)),
+        }),
     }
 }
 
@@ -211,6 +216,11 @@ fn decode(message: proto::envelope::Message) -> Result<Message, WireError> {
             epoch: outrun.epoch,
             committed: decode_head("committed", outrun.committed)?,
         }),
+        Wire::Candidacy(candidacy) => Message::Candidacy(message::Candidacy {
+            epoch: candidacy.epoch,
+            last: decode_head("last", candidacy.last)?,
+            pod: candidacy.pod,
+        }),
     })
 }
 
@@ -312,6 +322,11 @@ mod tests {
             Message::Outrun(message::Outrun {
                 epoch: 3,
                 committed: last,
+            }),
+            Message::Candidacy(message::Candidacy {
+                epoch: 3,
+                pod: "acme-2".to_owned(),
+                last,
             }),
         ];
         for message in messages {

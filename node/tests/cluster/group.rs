@@ -12,7 +12,7 @@ use percolate_api::proto::replication::v1::replication_client::ReplicationClient
 use percolate_core::identity::ReplicaId;
 use percolate_core::model::{ItemId, ItemKey};
 use percolate_core::operation::{Action, IdempotencyKey, Operation, Outcome, PutResource};
-use percolate_core::register::ReplicaState;
+use percolate_core::register::{self, ReplicaState};
 use percolate_core::replica::Timing;
 use percolate_node::driver::{Driver, Options};
 use percolate_node::fault::Found;
@@ -377,6 +377,21 @@ impl Group {
             }
         })
         .await
+    }
+
+    /// What the register says since there was a first leader.
+    pub(crate) fn register(&self) -> register::Register {
+        self.register.view().register.expect("it had a leader")
+    }
+
+    /// A person accepts that what only the lost leader held is lost.
+    pub(crate) fn accept_loss(&self) {
+        let register = self.register();
+        let action = register::Action::AcceptLoss {
+            epoch: register.epoch,
+        };
+        let id = "accept-loss".to_owned();
+        self.register.ask(vec![register::Request { id, action }]);
     }
 
     /// Transactions that former leaders did not acknowledge and that were merged since the last failover.

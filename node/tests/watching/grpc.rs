@@ -137,7 +137,7 @@ fn final_state(handle: &Handle) -> BTreeMap<String, WatchEvent> {
             let id = EventId {
                 index: change.position.index,
                 ordinal: Some(change.position.ordinal),
-                incarnation: handle.status().incarnation,
+                incarnation: handle.status().history(),
             };
             (
                 change.key.to_string(),

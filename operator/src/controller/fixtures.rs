@@ -219,6 +219,7 @@ pub(crate) fn request(
             id: id.to_owned(),
             kind,
             pod: Some(names::pod("acme", ordinal)),
+            epoch: None,
         });
     if let Some(outcome) = outcome {
         status(observed).answers.push(Answer {

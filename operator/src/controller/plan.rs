@@ -8,6 +8,7 @@
 //! The order of precedence is fixed here: what is lost is repaired first, then pods are added or
 //! removed, and only a whole tenant is rolled.
 
+pub mod acceptance;
 pub mod labels;
 pub mod membership;
 pub mod register;
@@ -135,7 +136,9 @@ pub fn plan(tenant: &Tenant, observed: &Observed, delays: &Delays, now: Timestam
         return wait;
     }
     let membership = membership::plan(tenant, observed);
-    let repair = repair::plan(tenant, observed, delays, now);
+    let acceptance = acceptance::plan(tenant, observed);
+    let given_up = acceptance.request.is_some();
+    let repair = repair::plan(tenant, observed, delays, now, given_up);
     let storage = storage::plan(tenant, observed);
     let settled = repair.activity.is_none() && membership.is_settled();
     let rollout = if settled {
@@ -143,11 +146,9 @@ pub fn plan(tenant: &Tenant, observed: &Observed, delays: &Delays, now: Timestam
     } else {
         rollout::Rollout::default()
     };
-    let register = register::plan(
-        tenant,
-        observed,
-        [membership.requests, repair.requests, rollout.requests].concat(),
-    );
+    let requests = [membership.requests, repair.requests, rollout.requests];
+    let requests = requests.into_iter().flatten().chain(acceptance.request);
+    let register = register::plan(tenant, observed, requests.collect());
 
     let mut acts = labels::plan(observed);
     acts.extend(repair.acts);
@@ -155,6 +156,7 @@ pub fn plan(tenant: &Tenant, observed: &Observed, delays: &Delays, now: Timestam
     acts.extend(rollout.acts);
     acts.extend(storage.acts);
     let mut hindrances = register.hindrances;
+    hindrances.extend(acceptance.hindrance);
     hindrances.extend(membership.refusal);
     // Causes before what follows from them: the first one is told.
     hindrances.extend(storage.hindrances);

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt as _;
 use percolate_crds::{
     PercolateTenant, duration, names,
     tenant::{AccessMode, DeletionPolicy, PodTemplate},
@@ -56,6 +57,8 @@ pub struct Tenant {
     pub deletion_protection: bool,
     /// Whether the operator keeps its hands off.
     pub suspend: bool,
+    /// What the annotation says by which a person gives up what only lost replicas held.
+    pub accepts_data_loss: Option<String>,
     /// When deletion was asked for.
     pub deleted_at: Option<Timestamp>,
 }
@@ -144,6 +147,10 @@ pub fn validate(tenant: &PercolateTenant, defaults: &Defaults) -> Result<Tenant,
         deletion_policy: spec.deletion_policy,
         deletion_protection: spec.deletion_protection,
         suspend: spec.suspend,
+        accepts_data_loss: tenant
+            .annotations()
+            .get(names::ACCEPT_DATA_LOSS_ANNOTATION)
+            .cloned(),
         deleted_at: tenant
             .metadata
             .deletion_timestamp

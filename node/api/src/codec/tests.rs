@@ -217,3 +217,14 @@ fn the_format_of_an_item_is_what_it_was() {
         .collect();
     assert_eq!(resource().encode_to_vec(), parsed);
 }
+
+#[test]
+fn an_opening_after_a_loss_is_no_transaction_to_whom_does_not_know_it() {
+    let opening = proto::Transaction {
+        opens_after_loss: true,
+        ..proto::Transaction::default()
+    };
+    assert_eq!(opening.encode_to_vec(), OPENING_AFTER_LOSS);
+    assert!(is_opening(&OPENING_AFTER_LOSS) && is_opening(&[]));
+    assert!(decode_transaction(&OPENING_AFTER_LOSS).is_err());
+}

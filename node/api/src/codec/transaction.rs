@@ -24,6 +24,7 @@ pub(super) fn to_proto(transaction: &Transaction) -> proto::Transaction {
             idempotency_key,
             operations,
             rescued: None,
+            opens_after_loss: false,
         };
     };
     proto::Transaction {
@@ -37,6 +38,7 @@ pub(super) fn to_proto(transaction: &Transaction) -> proto::Transaction {
             idempotency_key,
             operations,
         }),
+        opens_after_loss: false,
     }
 }
 

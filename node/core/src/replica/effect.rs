@@ -98,7 +98,11 @@ pub enum Effect {
     },
     /// Stop, put the snapshot in place of this disk's contents but for its identity and its promise,
     /// and begin anew. Nothing may be sent or persisted after this.
-    InstallSnapshot,
+    InstallSnapshot {
+        /// Entries that this disk has applied may not be in the leader's log, because a person gave them
+        /// up. From where the two part they are kept aside, as all that are not applied are.
+        given_up: bool,
+    },
     /// Read the register linearizably.
     ReadRegister,
     /// Replace the register if it is still at `expected`. Must not be retried by the edge.

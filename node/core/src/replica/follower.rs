@@ -26,6 +26,8 @@ pub(super) struct Follower {
     matched: Option<Index>,
     /// What the leader's log was built on in this epoch when this log did not contain it.
     lacked_base: Option<Index>,
+    /// What is committed here was given up before the leader's epoch: nothing of it is answered for.
+    given_up: bool,
     round: u64,
     /// Jitter of the next takeover.
     patience: Millis,
@@ -54,6 +56,7 @@ impl Follower {
             unreachable: false,
             matched: None,
             lacked_base: None,
+            given_up: false,
             round: 0,
             patience: 0,
             join_at: now,
@@ -122,6 +125,9 @@ impl Replica {
         }
         if lost && self.may_change_register() {
             self.take_over(FailoverReason::LeaderLost, log);
+        }
+        if lost && self.may_change_register() {
+            self.introduce_itself();
         }
         if read {
             self.read_register();
@@ -206,11 +212,14 @@ impl Replica {
             return;
         }
         self.hear(from, append);
+        if self.holds_given_up() {
+            return self.fetch_snapshot(from);
+        }
         if let Some(at) = append
             .digest
             .and_then(|digest| self.agreement.named(digest))
         {
-            return self.strand(Stranded::Diverged { at });
+            return self.diverged(from, append.epoch, at, log);
         }
         let (held, last) = (append.commit, log.last().index);
         if append.counted && last < held {
@@ -220,11 +229,11 @@ impl Replica {
         if log.head(append.previous.index) != Some(append.previous) {
             self.persist_log(None, Vec::new(), log);
             if append.previous.index == append.base && append.base > log.base().index {
-                return self.ask_for_snapshot(from, append.base);
+                return self.ask_for_snapshot(from, append, log);
             }
             return self.answer_mismatch(append.epoch, log);
         }
-        let Some((truncate_after, fresh)) = self.fit(append, log) else {
+        let Some((truncate_after, fresh)) = self.fit(from, append, log) else {
             return;
         };
         let matched = append.previous.index + append.entries.len() as Index;
@@ -252,8 +261,9 @@ impl Replica {
         if !contradicts {
             return false;
         }
-        if append.commit >= append.start {
-            self.strand(Stranded::Diverged { at: append.start });
+        if append.commit >= append.start || self.gave_up(log) {
+            self.hear(from, append);
+            self.diverged(from, append.epoch, append.start, log);
         } else {
             let epoch = append.epoch;
             self.send(from, Message::Outrun(Outrun { epoch, committed }));
@@ -261,11 +271,12 @@ impl Replica {
         true
     }
 
-    /// The leader's log begins after `base`, and this one does not contain what it is built on.
-    fn ask_for_snapshot(&mut self, from: ReplicaId, base: Index) {
+    /// The leader's log begins after its base, and this one does not contain what that is built on.
+    fn ask_for_snapshot(&mut self, from: ReplicaId, append: &Append, log: &impl ReadLog) {
+        let base = append.base;
         if self.commit >= base {
             // What is trimmed was committed, so something else was committed here.
-            return self.strand(Stranded::Diverged { at: base });
+            return self.diverged(from, append.epoch, base, log);
         }
         let Some(register) = self.register() else {
             return;
@@ -274,24 +285,70 @@ impl Replica {
         if register.in_sync.contains(&self.config.replica) {
             return;
         }
-        if let Some(pod) = register.pod_of(from).map(str::to_owned) {
-            self.effects.push(Effect::FetchSnapshot { from, pod });
-        }
+        self.fetch_snapshot(from);
         if let Role::Follower(follower) = &mut self.role {
             follower.lacked_base = Some(base);
+        }
+    }
+
+    fn fetch_snapshot(&mut self, from: ReplicaId) {
+        let pod = self.register().and_then(|register| register.pod_of(from));
+        if let Some(pod) = pod.map(str::to_owned) {
+            self.effects.push(Effect::FetchSnapshot { from, pod });
         }
     }
 
     /// A snapshot may only replace what nobody counts on. What a leader's log is built on everybody
     /// has whom it waits for; so who lacked it was not waited for, nor is it since, unless it has
     /// answered for more.
-    pub(super) fn install_snapshot(&mut self) {
-        if let Role::Follower(follower) = &self.role
-            && let Some(base) = follower.lacked_base
-            && follower.matched.is_none_or(|matched| matched < base)
-        {
-            self.effects.push(Effect::InstallSnapshot);
+    pub(super) fn install_snapshot(&mut self, log: &impl ReadLog) {
+        let Role::Follower(follower) = &self.role else {
+            return;
+        };
+        let lacks = |base| follower.matched.is_none_or(|matched| matched < base);
+        if follower.given_up || follower.lacked_base.is_some_and(lacks) {
+            let given_up = self.gave_up(log);
+            self.effects.push(Effect::InstallSnapshot { given_up });
         }
+    }
+
+    /// The leader has something else at `at` than what is committed here. If a person has given that up,
+    /// this replica takes the leader's state and offers what it had besides; else nobody knows why, and
+    /// it stands aside.
+    pub(super) fn diverged(
+        &mut self,
+        from: ReplicaId,
+        epoch: Epoch,
+        at: Index,
+        log: &impl ReadLog,
+    ) {
+        if self.register().is_none_or(|known| known.epoch < epoch) {
+            return self.read_register(); // it says whether the epoch began with a loss
+        }
+        if !self.gave_up(log) {
+            return self.strand(Stranded::Diverged { at });
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.given_up = true;
+            follower.matched = None;
+        }
+        self.fetch_snapshot(from);
+        self.send_join(log); // so that nobody waits for it any longer
+    }
+
+    /// Whether what is committed here may have been given up since.
+    fn gave_up(&self, log: &impl ReadLog) -> bool {
+        let (register, committed) = (self.register(), log.head(self.commit));
+        register
+            .zip(committed)
+            .is_some_and(|(register, committed)| {
+                let since = register.loss.is_some_and(|loss| committed.epoch < loss);
+                since && !register.in_sync.contains(&self.config.replica)
+            })
+    }
+
+    fn holds_given_up(&self) -> bool {
+        matches!(&self.role, Role::Follower(follower) if follower.given_up)
     }
 
     /// Commit what the leader has, as far as it is equal and durable here: what is applied must
@@ -343,6 +400,7 @@ impl Replica {
     /// first. `None` if the frame is damaged or contradicts what is committed here.
     fn fit(
         &mut self,
+        from: ReplicaId,
         append: &Append,
         log: &impl ReadLog,
     ) -> Option<(Option<Index>, Vec<SharedEntry>)> {
@@ -364,7 +422,7 @@ impl Replica {
         let kept = append.previous.index + known as Index;
         let conflict = !fresh.is_empty() && log.last().index > kept;
         if conflict && kept < self.commit {
-            self.strand(Stranded::Diverged { at: kept + 1 });
+            self.diverged(from, append.epoch, kept + 1, log);
             return None;
         }
         Some((conflict.then_some(kept), fresh))

@@ -76,7 +76,7 @@ impl Replica {
                 Action::Drop { pod } if *pod == self.config.pod && !answered(&request.id) => {
                     Some((None, None))
                 }
-                Action::HandOver { .. } | Action::Drop { .. } => None,
+                Action::HandOver { .. } | Action::Drop { .. } | Action::AcceptLoss { .. } => None,
             });
         let Some((pod, request)) = asked else { return };
         let successor = pod.as_deref().and_then(|pod| register.replica_in(pod));

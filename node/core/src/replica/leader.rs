@@ -294,6 +294,10 @@ impl Replica {
         let Role::Leader(leader) = &self.role else {
             return;
         };
+        let given_up = self.register().and_then(|register| register.loss);
+        if given_up.is_some_and(|epoch| outrun.committed.epoch < epoch) {
+            return; // a person knew that it would lack this
+        }
         let (held, last) = (outrun.committed.index, leader.start - 1);
         let proves = outrun.epoch == leader.epoch
             && outrun.committed.epoch < leader.epoch
@@ -334,6 +338,8 @@ impl Replica {
             .or_insert_with(|| Progress::new(join.pod.clone(), next, now));
         progress.pod = join.pod;
         progress.probe_from(next);
+        // What it has is not this log: it is not nearly there, whatever it answered before.
+        progress.joining &= known;
         progress.leaving_until = now;
         progress.heard(now);
         progress.ask_now();
@@ -370,7 +376,7 @@ impl Replica {
         standing
             .filter_map(|request| match &request.action {
                 Action::Drop { pod } => Some(pod.clone()),
-                Action::HandOver { .. } => None,
+                Action::HandOver { .. } | Action::AcceptLoss { .. } => None,
             })
             .collect()
     }

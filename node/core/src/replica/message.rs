@@ -34,6 +34,8 @@ pub enum Message {
     },
     /// Follower to leader: you lack what was committed before your epoch.
     Outrun(Outrun),
+    /// Among replicas without a leader, once a person has accepted the loss: I could lead.
+    Candidacy(Candidacy),
 }
 
 /// Entries that follow `previous`.
@@ -121,4 +123,15 @@ pub struct Offer {
     pub entries: Vec<SharedEntry>,
     /// Whether the follower keeps no more than these.
     pub is_last: bool,
+}
+
+/// What a replica could lead with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidacy {
+    /// The epoch whose loss was accepted.
+    pub epoch: Epoch,
+    /// Where the answer goes.
+    pub pod: String,
+    /// The end of its log.
+    pub last: Head,
 }

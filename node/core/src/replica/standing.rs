@@ -125,7 +125,6 @@ impl Replica {
                 .map(str::to_owned),
             None => None,
         };
-        let incarnation = self.incarnation;
         let state = match &self.role {
             Role::Leader(_) => ReplicaState::InSync,
             Role::Follower(_) if position == Position::Follower => ReplicaState::InSync,
@@ -148,7 +147,7 @@ impl Replica {
         Standing {
             position,
             epoch: self.promised,
-            incarnation,
+            incarnation: self.incarnation,
             leader,
             leader_pod,
             in_sync,
@@ -189,6 +188,7 @@ mod tests {
                 answers: Vec::new(),
                 held: 0,
                 last_failover: None,
+                loss: None,
             }),
             min_in_sync: 1,
             bootstrap: false,
@@ -203,6 +203,7 @@ mod tests {
             replica: ReplicaId(1),
             pod: "acme-1".to_owned(),
             fresh_incarnation: Incarnation(7),
+            opening_after_loss: Vec::new(),
             jitter_seed: 1,
             timing,
         };

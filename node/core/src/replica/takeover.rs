@@ -51,6 +51,7 @@ impl Replica {
                 silent_ms: 0,
                 rescued: 0,
             }),
+            loss: None,
         });
     }
 
@@ -61,7 +62,7 @@ impl Replica {
         let (Some(register), min_in_sync) = (&view.register, view.min_in_sync) else {
             return self.consider_bootstrap(log);
         };
-        if !register.in_sync.contains(&me) || !self.may_change_register() {
+        if !self.is_whole(register, log) || !self.may_change_register() {
             return;
         }
         let silent_ms = match &self.role {
@@ -97,7 +98,12 @@ impl Replica {
         self.led = epoch;
         self.promised = epoch;
         let previous = log.last();
-        let start = Entry::after(previous, epoch, Vec::new());
+        // Whoever has the opening after a loss has an entry of that epoch or a later one.
+        let opening = match register.loss {
+            Some(loss) if previous.epoch < loss => self.config.opening_after_loss.clone(),
+            _ => Vec::new(),
+        };
+        let start = Entry::after(previous, epoch, opening);
         let incarnation = self.incarnation.is_none().then_some(register.incarnation);
         self.incarnation = Some(register.incarnation);
         let index = start.head.index;

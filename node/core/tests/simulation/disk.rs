@@ -94,10 +94,15 @@ impl Disk {
     }
 
     /// Put what `other` has applied in place of this disk's log. The promise stays, and so does what
-    /// is kept aside; with it now all that is not known to be committed.
-    pub(crate) fn install(&mut self, other: &Self) {
+    /// is kept aside; with it now all that is not known to be committed, and what was given up.
+    pub(crate) fn install(&mut self, other: &Self, given_up: bool) {
         self.crash();
-        let own = usize::try_from(self.applied).expect("small");
+        let mut own = usize::try_from(self.applied).expect("small");
+        if given_up {
+            let both = self.synced.entries.iter().zip(&other.visible.entries);
+            let shared = both.take_while(|(own, theirs)| own.head == theirs.head);
+            own = own.min(shared.count());
+        }
         let replaced = self.synced.entries.split_off(own);
         self.cut.extend(replaced.iter().cloned());
         self.synced.keep_aside(replaced);

@@ -109,10 +109,10 @@ impl World {
     }
 
     /// The process stops, and begins anew with what it has copied.
-    pub(super) fn install_snapshot(&mut self, index: usize) {
+    pub(super) fn install_snapshot(&mut self, index: usize, given_up: bool) {
         if let Some(copy) = self.nodes[index].copied.take() {
             self.crash(index, false);
-            self.nodes[index].disk.install(&copy);
+            self.nodes[index].disk.install(&copy, given_up);
             self.snapshots += 1;
             note!(self, "{} has a snapshot", self.nodes[index].pod);
         }

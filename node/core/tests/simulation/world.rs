@@ -361,6 +361,7 @@ impl World {
             replica: node.id,
             pod: node.pod.clone(),
             fresh_incarnation,
+            opening_after_loss: Vec::new(),
             jitter_seed,
             timing: Timing::new(500, 2_500),
         };
@@ -490,7 +491,9 @@ impl World {
                     self.copy(index, from);
                 }
             }
-            Effect::InstallSnapshot => self.install_snapshot(index),
+            Effect::InstallSnapshot { given_up } => {
+                self.install_snapshot(index, given_up);
+            }
             Effect::Commit(commit) => self.committed(index, commit),
             Effect::Proposed { id, index: place } => self.proposed_at(index, id, place),
             Effect::SteppedDown => {
@@ -552,8 +555,9 @@ impl World {
     ) {
         let applied = expected == self.register.version;
         if applied {
+            let known = self.register.register.as_ref();
             if let Err(unsafe_change) =
-                check_change(self.register.register.as_ref(), Some(&register))
+                check_change(known, Some(&register), &self.register.requests)
             {
                 return self.violate(format!(
                     "{} sent an unsafe change: {unsafe_change}",

@@ -35,6 +35,9 @@ fn request(request: &crd::Request) -> Option<Request> {
     let action = match (request.kind, request.pod.clone()) {
         (crd::RequestKind::HandOver, pod) => Action::HandOver { pod },
         (crd::RequestKind::Drop, Some(pod)) => Action::Drop { pod },
+        (crd::RequestKind::AcceptLoss, _) => Action::AcceptLoss {
+            epoch: epoch(request.epoch?).ok()?,
+        },
         (crd::RequestKind::Drop, None) => return None, // the API server refuses these
     };
     Some(Request {
@@ -79,6 +82,7 @@ fn register(status: &crd::ReplicationStatus) -> Result<Register, ConvertError> {
             .as_ref()
             .map(last_failover)
             .transpose()?,
+        loss: status.loss_epoch.map(epoch).transpose()?,
     })
 }
 
@@ -118,6 +122,7 @@ fn last_failover(failover: &crd::Failover) -> Result<Failover, ConvertError> {
             crd::FailoverReason::LeaderRestarted => FailoverReason::LeaderRestarted,
             crd::FailoverReason::HandedOver => FailoverReason::HandedOver,
             crd::FailoverReason::Bootstrapped => FailoverReason::Bootstrapped,
+            crd::FailoverReason::LossAccepted => FailoverReason::LossAccepted,
         },
         silent_ms: u64::try_from(silence).unwrap_or(0),
         rescued: u64::try_from(failover.rescued).unwrap_or(0),
@@ -142,6 +147,7 @@ pub(super) fn status(register: &Register) -> crd::ReplicationStatus {
         in_sync: register.in_sync.iter().map(ToString::to_string).collect(),
         replicas: register.replicas.iter().map(known).collect(),
         last_failover: None,
+        loss_epoch: register.loss.map(number),
         held_index: i64::try_from(register.held).unwrap_or(i64::MAX),
         answers: register.answers.iter().map(answered).collect(),
     }
@@ -178,6 +184,7 @@ pub(super) fn failover(register: &Register, failover: &Failover) -> crd::Failove
             FailoverReason::LeaderRestarted => crd::FailoverReason::LeaderRestarted,
             FailoverReason::HandedOver => crd::FailoverReason::HandedOver,
             FailoverReason::Bootstrapped => crd::FailoverReason::Bootstrapped,
+            FailoverReason::LossAccepted => crd::FailoverReason::LossAccepted,
         },
         detected_at: None,
         promoted_at: None,

@@ -64,7 +64,7 @@ async fn sessions_of_others_are_told_so() {
     let replica = Replica::leader();
     let cases = [
         (
-            format!("{:032x}.1.0", 8),
+            format!("{:032x}.1.0", u128::MAX),
             StatusCode::GONE,
             "resync_required",
         ),

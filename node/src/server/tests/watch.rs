@@ -311,7 +311,7 @@ async fn a_watch_that_stays_ahead_is_refused_here_and_nowhere_else() {
 #[tokio::test]
 async fn what_no_watch_can_continue_after_is_refused() {
     let replica = Replica::leader();
-    let other = Incarnation(8);
+    let other = Incarnation(u128::MAX);
     let bad = (StatusCode::BAD_REQUEST, "bad_request");
     let gone = (StatusCode::GONE, "resync_required");
     let huge = "9".repeat(40);
@@ -440,9 +440,7 @@ async fn a_watch_ends_where_the_history_does() {
     let replica = Replica::leader();
     let mut watching = Watching::from(&replica, "").await;
     watching.changes().await;
-    replica
-        .status
-        .send_modify(|status| status.incarnation = Some(Incarnation(8)));
+    replica.status.send_modify(|status| status.loss = 8);
     assert_eq!(watching.event().await, None);
 }
 

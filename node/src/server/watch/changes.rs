@@ -203,7 +203,7 @@ impl<R: Render> Changes<R> {
     /// Wait for more to be applied; `false` when this replica will not do for the client any longer.
     async fn wait(&mut self) -> bool {
         let (known, incarnation) = (self.reached, self.incarnation);
-        let is_other = move |status: &Status| status.incarnation != Some(incarnation);
+        let is_other = move |status: &Status| status.history() != Some(incarnation);
         let news = |status: &Status| Some(status.applied) > known || is_other(status);
         let mut readiness = self.status.clone();
         tokio::select! {

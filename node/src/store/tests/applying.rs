@@ -72,6 +72,39 @@ fn only_the_next_entries_of_the_log_are_applied() {
     fixture.store.apply(&entries[..2]).unwrap();
 }
 
+/// Whose write the item's version names.
+fn writer(fixture: &Fixture, key: &str) -> (u32, u64) {
+    let item = fixture.store.get(&entity_key(key)).unwrap().unwrap();
+    let (actor, sequence) = item.version().iter().next().unwrap();
+    assert_eq!(actor.device, HISTORY.0.to_be_bytes());
+    (actor.epoch, sequence)
+}
+
+#[test]
+fn after_a_loss_another_actor_writes_as_the_indices_are_given_anew() {
+    let mut fixture = Fixture::new();
+    fixture.write(vec![put_entity("before", "1", &[])]);
+    assert_eq!(writer(&fixture, "before"), (0, 1));
+    let opening = Entry::after(fixture.last, 5, codec::OPENING_AFTER_LOSS.to_vec());
+    fixture.last = opening.head;
+    let entries = [
+        Arc::new(opening),
+        fixture.entry(None, vec![put_entity("after", "1", &[])]),
+    ];
+    append(&fixture.store, &entries);
+    let outcomes = fixture.store.apply(&entries).unwrap();
+    assert_eq!(effects(&outcomes[0]), []);
+    assert_eq!(writer(&fixture, "before"), (0, 1), "it is not rewritten");
+    assert_eq!(writer(&fixture, "after"), (5, 3));
+    let mut fixture = fixture.reopen();
+    let opening = Entry::after(fixture.last, 6, Vec::new());
+    fixture.last = opening.head;
+    append(&fixture.store, &[Arc::new(opening.clone())]);
+    fixture.store.apply(&[opening.into()]).unwrap();
+    fixture.write(vec![put_entity("later", "1", &[])]);
+    assert_eq!(writer(&fixture, "later"), (5, 5), "whoever leads since");
+}
+
 #[test]
 fn a_transaction_that_cannot_be_read_stops_the_replica() {
     let mut fixture = Fixture::new();

@@ -37,7 +37,7 @@ fn follower(leader: &Fixture) -> TempDir {
     store.persist(&change).unwrap();
     fs::create_dir_all(store.incoming().parent().unwrap()).unwrap();
     leader.store.checkpoint(&store.incoming()).unwrap();
-    store.mark_incoming_complete().unwrap();
+    store.mark_incoming_complete(false).unwrap();
     directory
 }
 
@@ -83,7 +83,7 @@ fn wherever_the_exchange_stops_the_next_start_finishes_it() {
     for steps in 0..=2 {
         let directory = follower(&leader);
         let path = directory.path();
-        super::super::replacing::prepare(&path.join("store"), &path.join("incoming/files"))
+        super::super::replacing::prepare(&path.join("store"), &path.join("incoming/files"), false)
             .unwrap();
         if steps > 0 {
             fs::rename(path.join("incoming/files"), path.join("next")).unwrap();

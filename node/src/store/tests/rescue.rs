@@ -31,9 +31,10 @@ fn at(epoch: u64, index: Index) -> Place {
 fn what_a_cut_removes_is_kept_aside_until_it_is_forgotten() {
     let mut fixture = Fixture::new();
     let mut entries = Vec::new();
-    for n in 0..4 {
+    for n in 0..5 {
         entries.push(match n {
             2 => fixture.payload(Vec::new()),
+            4 => fixture.payload(codec::OPENING_AFTER_LOSS.to_vec()),
             _ => fixture.entry(None, vec![put_resource(&format!("{n}"), b"content")]),
         });
     }
@@ -82,7 +83,12 @@ fn a_long_end_of_the_log_is_cut_in_steps_that_each_hold_little() {
 }
 
 /// A replica whose log parted from the leader's after one entry, with the leader's snapshot copied.
-fn replaced(leader: &mut Fixture) -> TempDir {
+/// It has applied and the leader has trimmed so many.
+fn replaced(
+    leader: &mut Fixture,
+    (applied_count, trimmed): (usize, Index),
+    given_up: bool,
+) -> TempDir {
     let common = leader.entry(None, vec![put_resource("common", b"content")]);
     let parting = leader.last;
     let own: Vec<_> = (0..3)
@@ -106,30 +112,55 @@ fn replaced(leader: &mut Fixture) -> TempDir {
     store.persist(&incarnation).unwrap();
     append(&store, &[Arc::clone(&common)]);
     append(&store, &own);
-    store.apply(&[common]).unwrap();
+    let applied: Vec<_> = [&[common][..], &own].concat();
+    store.apply(&applied[..applied_count]).unwrap();
     store.persist(&cutting(3, Vec::new())).unwrap();
     // What the leader itself keeps aside is none of the other's business.
     let unacknowledged = leader.entry(None, vec![put_resource("cut", b"content")]);
     append(&leader.store, &[unacknowledged]);
     leader.store.persist(&cutting(4, Vec::new())).unwrap();
     assert_eq!(kept(&leader.store), [at(1, 5)]);
+    let trim = LogChange {
+        trim: Some(trimmed),
+        ..LogChange::default()
+    };
+    leader.store.persist(&trim).unwrap();
     std::fs::create_dir_all(store.incoming().parent().unwrap()).unwrap();
     leader.store.checkpoint(&store.incoming()).unwrap();
-    store.mark_incoming_complete().unwrap();
+    store.mark_incoming_complete(given_up).unwrap();
     directory
 }
 
 #[test]
 fn a_snapshot_keeps_aside_what_the_log_it_replaces_has_not_applied() {
     let mut leader = Fixture::new();
-    let directory = replaced(&mut leader);
+    let directory = replaced(&mut leader, (1, 0), false);
     let path = directory.path();
     // Interrupted after it was prepared, and begun anew.
-    super::super::replacing::prepare(&path.join("store"), &path.join("incoming/files")).unwrap();
+    super::super::replacing::prepare(&path.join("store"), &path.join("incoming/files"), false)
+        .unwrap();
     let store = Store::open(path, ReplicaId(9)).unwrap();
     assert_eq!(store.applied(), leader.store.applied());
     let cut_and_replaced = [at(1, 2), at(1, 3), at(1, 4)];
     assert_eq!(kept(&store), cut_and_replaced);
+}
+
+#[test]
+fn what_was_applied_and_given_up_is_kept_aside_from_where_the_logs_part() {
+    let parted = [at(1, 2), at(1, 3), at(1, 4)];
+    for (given_up, trimmed, expected) in [
+        (false, 0, vec![at(1, 4)]),
+        (true, 0, parted.to_vec()),
+        (true, 1, parted.to_vec()),
+        // Where they part cannot be told any more, so everything is.
+        (true, 3, [&[at(1, 1)][..], &parted].concat()),
+    ] {
+        let mut leader = Fixture::new();
+        let directory = replaced(&mut leader, (3, trimmed), given_up);
+        let store = Store::open(directory.path(), ReplicaId(9)).unwrap();
+        assert_eq!(store.applied(), leader.store.applied());
+        assert_eq!(kept(&store), expected, "{given_up}, trimmed {trimmed}");
+    }
 }
 
 /// Format 1 had one family less. The store is made here as that version made it.

@@ -45,6 +45,8 @@ pub struct StorageFault {
     pub reason: Reason,
     /// What the process said.
     pub message: String,
+    /// Whether one that began later has been ready: it has got over it.
+    pub overcome: bool,
 }
 
 /// What hinders a pod.
@@ -103,7 +105,7 @@ impl Pod {
             trouble: container
                 .and_then(container_trouble)
                 .or_else(|| unschedulable(&status)),
-            storage_fault: container.and_then(storage_fault),
+            storage_fault: container.and_then(|container| storage_fault(container, &status)),
             revision: label(REVISION_LABEL),
             role: label(names::ROLE_LABEL),
             machine,
@@ -144,7 +146,10 @@ fn container_trouble(container: &core::ContainerStatus) -> Option<Trouble> {
 }
 
 /// The last word of the container's latest process that ended: it ran before, or has just ended.
-fn storage_fault(container: &core::ContainerStatus) -> Option<StorageFault> {
+fn storage_fault(
+    container: &core::ContainerStatus,
+    status: &core::PodStatus,
+) -> Option<StorageFault> {
     let ended = |state: &Option<core::ContainerState>| state.as_ref()?.terminated.clone();
     let latest = ended(&container.state).or_else(|| ended(&container.last_state))?;
     let message = latest.message?;
@@ -152,7 +157,21 @@ fn storage_fault(container: &core::ContainerStatus) -> Option<StorageFault> {
     Some(StorageFault {
         reason,
         message: sentence.to_owned(),
+        overcome: was_ready(container, status),
     })
+}
+
+/// The condition changed after the process had started: to ready, or from it.
+fn was_ready(container: &core::ContainerStatus, status: &core::PodStatus) -> bool {
+    let running = container
+        .state
+        .as_ref()
+        .and_then(|state| state.running.as_ref());
+    let started = running.and_then(|running| running.started_at.as_ref());
+    let changed = condition(status, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
+    started
+        .zip(changed)
+        .is_some_and(|(started, changed)| changed.0 > started.0)
 }
 
 fn unschedulable(status: &core::PodStatus) -> Option<Trouble> {
@@ -224,5 +243,33 @@ mod tests {
             let reason = fault.map(|fault| fault.reason.name);
             assert_eq!(reason, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_fault_is_overcome_once_a_later_process_has_been_ready() {
+        let fault = |changed: &str| {
+            let pod: core::Pod = serde_json::from_value(json!({
+                "metadata": {"name": "acme-0"},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": changed}],
+                    "containerStatuses": [{
+                        "name": names::CONTAINER, "image": "", "imageID": "", "ready": false,
+                        "restartCount": 1,
+                        "state": {"running": {"startedAt": "2026-01-01T00:01:00Z"}},
+                        "lastState": {"terminated": {"exitCode": 1, "message": "Damaged: the file x"}},
+                    }],
+                },
+            }))
+            .unwrap();
+            Pod::of(&pod, Machine::default()).storage_fault.unwrap()
+        };
+        assert!(
+            !fault("2026-01-01T00:00:50Z").overcome,
+            "unready since before"
+        );
+        assert!(
+            fault("2026-01-01T00:02:00Z").overcome,
+            "it was ready until then"
+        );
     }
 }

@@ -233,6 +233,7 @@ fn drop_request(observed: &Observed, pod: &str) -> Request {
         id: super::register::request_id(observed, &format!("drop-{pod}"), asked(observed, pod)),
         kind: RequestKind::Drop,
         pod: Some(pod.to_owned()),
+        epoch: None,
     }
 }
 

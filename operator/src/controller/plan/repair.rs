@@ -43,16 +43,31 @@ pub struct Repair {
     pub look_again: Option<Duration>,
 }
 
-/// Decides.
-pub fn plan(tenant: &Tenant, observed: &Observed, delays: &Delays, now: Timestamp) -> Repair {
+/// Decides. What only the lost replicas in sync hold may be `given_up`: then, and while no pod runs that
+/// could lead without them, their volumes are replaced as any other's.
+pub fn plan(
+    tenant: &Tenant,
+    observed: &Observed,
+    delays: &Delays,
+    now: Timestamp,
+    given_up: bool,
+) -> Repair {
     let mut repair = Repair::default();
+    let mut pods = observed.pods.values();
+    let nobody_runs = pods.all(|pod| !pod.running || pod.machine.is_lost());
+    let given_up = given_up && nobody_runs;
     for (ordinal, pod) in observed.pods.range(..tenant.replicas.max(0)) {
         let claim = observed.claims.get(ordinal);
         if silent_machine(&mut repair, pod, delays, now) {
             continue;
         }
         match claim {
-            Some(claim) => broken_volume(&mut repair, observed, pod, claim, delays, now),
+            Some(claim) => {
+                if let Some(why) = broken_volume(&mut repair, pod, claim, delays, now) {
+                    let needed = !(given_up && observed.is_in_sync(&pod.name));
+                    replace_volume(&mut repair, observed, pod, claim, why, needed);
+                }
+            }
             None => missing_claim(&mut repair, pod, now),
         }
         if !pod.ready {
@@ -84,47 +99,59 @@ fn silent_machine(repair: &mut Repair, pod: &Pod, delays: &Delays, now: Timestam
     true
 }
 
+/// Why a pod's volume is of no use any more.
 fn broken_volume(
     repair: &mut Repair,
-    observed: &Observed,
     pod: &Pod,
     claim: &Claim,
     delays: &Delays,
     now: Timestamp,
-) {
+) -> Option<&'static str> {
     let stranded = match &pod.trouble {
         Some(Trouble::Unschedulable { since, .. }) if claim.on_lost_machine => Some(*since),
         _ => None,
     };
-    let why = if claim.deleting {
-        "its volume is being deleted"
-    } else if claim.phase == ClaimPhase::Lost {
-        "its volume does not exist any more"
-    } else if let Some(since) = stranded {
-        if let Some(wait) = remaining(since, delays.volume_lost, now) {
-            return look_again(repair, wait);
-        }
-        "its volume is on a machine that is lost"
-    } else {
-        return;
-    };
+    if claim.deleting {
+        return Some("its volume is being deleted");
+    }
+    if claim.phase == ClaimPhase::Lost {
+        return Some("its volume does not exist any more");
+    }
+    if let Some(wait) = remaining(stranded?, delays.volume_lost, now) {
+        look_again(repair, wait);
+        return None;
+    }
+    Some("its volume is on a machine that is lost")
+}
+
+/// Whether it may be the last copy of something: then another one has to lead first.
+fn replace_volume(
+    repair: &mut Repair,
+    observed: &Observed,
+    pod: &Pod,
+    claim: &Claim,
+    why: &str,
+    needed: bool,
+) {
     if pod.deleting {
         return repairing(repair, format!("{}: {why}", pod.name));
     }
-    if observed
+    let leads = observed
         .leader()
-        .is_some_and(|leader| leader.name == pod.name)
-    {
+        .is_some_and(|leader| leader.name == pod.name);
+    if leads && needed {
         return hand_over_first(repair, observed, pod, why);
     }
-    if observed.ready_leader().is_none() {
+    if needed && observed.ready_leader().is_none() {
         // Not even the leader is there: this volume may be the last copy. Status tells.
         return;
     }
-    repairing(
-        repair,
-        format!("{}: {why}; it is cloned anew from the leader", pod.name),
-    );
+    let then = if needed {
+        "it is cloned anew from the leader"
+    } else {
+        "what only it held was given up"
+    };
+    repairing(repair, format!("{}: {why}; {then}", pod.name));
     if !claim.deleting {
         repair.acts.push(Act::DeleteClaim {
             name: claim.name.clone(),

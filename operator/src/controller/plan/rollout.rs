@@ -117,6 +117,7 @@ pub fn hand_over(observed: &Observed, standing: Option<&Request>, successor: &st
         id: super::register::request_id(observed, &what, standing),
         kind: RequestKind::HandOver,
         pod: Some(successor.to_owned()),
+        epoch: None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::controller::{
         settled, status, tenant,
     },
     observe::{Machine, Observed, StorageClass, Trouble, volume::ClaimPhase},
+    validate::Tenant,
 };
 
 fn planned(replicas: i32, observed: &Observed) -> Plan {
@@ -499,6 +500,49 @@ fn a_volume_is_given_up_only_while_another_replica_leads() {
     }
     let alone = world(1, |world| world.claims.get_mut(&0).unwrap().deleting = true);
     assert_eq!(acts(&planned(1, &alone)), [""; 0], "the only copy");
+}
+
+#[test]
+fn the_last_copy_s_volume_is_replaced_once_a_person_has_given_it_up() {
+    let lost = |running: bool| {
+        world(2, |world| {
+            out_of_sync(world, 1);
+            for pod in world.pods.values_mut() {
+                (pod.ready, pod.running) = (false, false);
+            }
+            world.pods.get_mut(&1).unwrap().running = running;
+            for claim in world.claims.values_mut() {
+                claim.phase = ClaimPhase::Lost;
+            }
+        })
+    };
+    let accepting = Tenant {
+        accepts_data_loss: Some("1".to_owned()),
+        ..tenant(2)
+    };
+    let plan = |tenant: &Tenant, observed: &Observed| plan(tenant, observed, &delays(), now());
+    let kept = plan(&tenant(2), &lost(false));
+    assert_eq!(
+        acts(&kept),
+        ["label acme-1 learner"],
+        "nobody has given it up"
+    );
+    assert_eq!(hindrances(&kept), [conditions::NO_IN_SYNC_REPLICA]);
+    assert_eq!(requests(&kept), [""; 0]);
+    let waits = plan(&accepting, &lost(true));
+    assert_eq!(
+        acts(&waits),
+        ["label acme-1 learner"],
+        "another one can lead"
+    );
+    assert_eq!(requests(&waits).len(), 1);
+    let given_up = plan(&accepting, &lost(false));
+    let expected = [
+        "label acme-1 learner",
+        "delete data-acme-0",
+        "delete acme-0",
+    ];
+    assert_eq!(acts(&given_up), expected, "and nothing of who was behind");
 }
 
 #[test]

@@ -112,6 +112,11 @@ fn change_of_leader(previous: Option<&TenantStatus>, next: &TenantStatus) -> Opt
     Some(match failover.reason {
         FailoverReason::LeaderLost => Happening::warning("LeaderLost", "Failover", note),
         FailoverReason::LeaderRestarted => Happening::warning("LeaderRestarted", "Failover", note),
+        FailoverReason::LossAccepted => Happening::warning(
+            "LossAccepted",
+            "Failover",
+            format!("{note}: what only lost replicas held is given up"),
+        ),
         FailoverReason::HandedOver => Happening::normal("HandedOver", "Failover", note),
         FailoverReason::Bootstrapped => Happening::normal("Bootstrapped", "Failover", note),
     })

@@ -148,8 +148,8 @@ fn each_situation_has_its_conditions() {
             [
                 "False/NoInSyncReplica",
                 "True/WaitingForPods",
-                "False/Progressing",
-                "False/CatchingUp",
+                "True/NoInSyncReplica",
+                "False/NoInSyncReplica",
                 "False/VolumePending",
             ],
         ),
@@ -209,6 +209,7 @@ fn with_fault(world: &mut Observed, ordinal: i32, reason: Reason) {
     pod.storage_fault = Some(StorageFault {
         reason,
         message: "as seen".to_owned(),
+        overcome: false,
     });
 }
 

@@ -9,7 +9,7 @@ use percolate_crds::{
 
 use super::super::{
     observe::{Observed, StorageClass, volume::ClaimPhase},
-    plan::{Note, Plan, storage::is_larger},
+    plan::{Note, Plan, acceptance, storage::is_larger},
     validate::Tenant,
 };
 
@@ -118,23 +118,7 @@ pub fn ready(
 }
 
 fn no_leader(tenant: &Tenant, observed: &Observed, leader_pod: &str) -> Verdict {
-    // A pod that is not there yet, as after a stop, will be: its volume is what counts.
-    let reachable = |ordinal: &i32| {
-        let pod = observed.pods.get(ordinal);
-        !pod.is_some_and(|pod| pod.machine.is_lost())
-    };
-    let candidates = observed
-        .claims
-        .keys()
-        .filter(|ordinal| observed.is_in_sync(&names::pod(&tenant.name, **ordinal)))
-        .filter(|ordinal| reachable(ordinal))
-        .count();
-    if candidates == 0 {
-        return Verdict::no(
-            conditions::NO_IN_SYNC_REPLICA.name,
-            "no volume with an in-sync replica is there: bring one back, with its pod's machine",
-        );
-    }
+    let candidates = acceptance::candidates(tenant, observed);
     Verdict::no(
         conditions::NO_LEADER.name,
         format!(
