@@ -15,8 +15,9 @@ use percolate_e2e::tenant::{Tenant, View};
 use percolate_e2e::{gaps, history};
 use serde_json::json;
 
-/// More than a replica keeps of its log (64 MiB), in documents of this size.
-const DOCUMENTS: usize = 96;
+/// More than a replica keeps of its log (64 MiB), and so much that the copy of it takes long enough to be
+/// told of, in documents of this size.
+const DOCUMENTS: usize = 256;
 const DOCUMENT_BYTES: usize = 1 << 20;
 const WRITERS: usize = 8;
 const WRITES: usize = 100;

@@ -48,6 +48,8 @@ struct Group {
     deaf: Option<ReplicaId>,
     /// Its disk takes what is written, and syncs nothing.
     hangs: Option<ReplicaId>,
+    /// Snapshots are asked for, and never copied.
+    copies_hang: bool,
 }
 
 fn pod(replica: ReplicaId) -> String {
@@ -128,6 +130,7 @@ impl Group {
             cut_off: None,
             deaf: None,
             hangs: None,
+            copies_hang: false,
         }
     }
 
@@ -166,6 +169,14 @@ impl Group {
         self.step(replica, Input::RegisterRead(Some(self.view.clone())));
     }
 
+    /// Clients of the new leader write.
+    fn write(&mut self, count: u64) {
+        for id in 0..count {
+            let payload = b"new".to_vec();
+            self.step(BEHIND, Input::Propose { id, payload });
+        }
+    }
+
     fn accept_loss_of(&mut self, epoch: Epoch) {
         self.view.requests = vec![Request {
             id: format!("accept-loss-{epoch}"),
@@ -190,7 +201,10 @@ impl Group {
             for replica in self.nodes.keys().copied().collect::<Vec<_>>() {
                 self.step(replica, Input::Tick);
             }
+            let mut heard = 0;
             while let Some((from, to, message)) = self.sent.pop_front() {
+                heard += 1;
+                assert!(heard < 10_000, "they never fall silent: {message:?}");
                 let is_heard = ![Some(from), Some(to)].contains(&self.cut_off);
                 if is_heard && self.nodes.contains_key(&to) {
                     self.step(to, Input::Received { from, message });
@@ -236,6 +250,7 @@ impl Group {
             Effect::ChangeRegister { expected, register } => {
                 self.change(replica, expected, register);
             }
+            Effect::FetchSnapshot { .. } if self.copies_hang => {}
             Effect::FetchSnapshot { .. } => self.step(replica, Input::SnapshotFetched),
             Effect::InstallSnapshot { given_up } => self.install(replica, given_up),
             Effect::Rescue(entries) => {
@@ -444,19 +459,11 @@ fn it_comes_back_to_a_leader_that_has_gone_further() {
         let disk = &mut group.nodes.get_mut(&BEHIND).expect("it runs").disk;
         disk.trim(Index::MAX);
     };
-    let written: Change = |group| {
-        for id in 0..20 {
-            let payload = b"new".to_vec();
-            group.step(BEHIND, Input::Propose { id, payload });
-        }
-    };
+    let written: Change = |group| group.write(20);
     let all: Change = |group| {
         group.restart(BEHIND);
         group.run(5_000);
-        for id in 0..20 {
-            let payload = b"new".to_vec();
-            group.step(BEHIND, Input::Propose { id, payload });
-        }
+        group.write(20);
         group.run(5_000);
         group.restart(BEHIND);
     };
@@ -472,11 +479,38 @@ fn it_comes_back_to_a_leader_that_has_gone_further() {
         change(&mut group);
         group.run(5_000);
         group.start(LOST, ALL);
-        // What is written meanwhile does not wait for it.
-        group.run(20_000);
         eprintln!("{case}");
+        group.run(20_000);
         group.check_given_back(8..12);
     }
+}
+
+#[test]
+fn nobody_waits_for_the_lost_one_while_it_copies() {
+    let mut group = Group::new().with(BEHIND, 8);
+    group.accept_loss_of(EPOCH);
+    group.run(20_000);
+    group.write(20);
+    group.run(5_000);
+    group.restart(BEHIND); // its epoch begins beyond what the lost one has
+    group.run(5_000);
+    group.copies_hang = true;
+    group.start(LOST, ALL);
+    for _ in 0..10 {
+        group.write(1);
+        group.run(1_500);
+        let leader = &group.nodes[&BEHIND];
+        let commit = leader.replica.standing(&leader.disk).commit;
+        assert_eq!(commit, group.last(BEHIND).index, "a write waits");
+        let lost = &group.nodes[&LOST];
+        assert!(
+            !lost.replica.standing(&lost.disk).serving,
+            "it shows what is given up"
+        );
+    }
+    group.copies_hang = false;
+    group.run(20_000);
+    group.check_given_back(8..12);
 }
 
 #[test]
@@ -577,7 +611,8 @@ fn who_is_in_sync_and_whole_leads_if_it_comes_back_in_time() {
     if let Some(register) = &mut group.view.register {
         register.in_sync = BTreeSet::from([LOST, FURTHER_BEHIND]);
     }
-    let mut group = group.with(BEHIND, 8);
+    // It has more, which nobody ever acknowledged.
+    group.start_on(BEHIND, disk_of(log(ALL + 3), 7));
     group.accept_loss_of(EPOCH);
     group.run(4_500);
     assert_eq!(group.register().epoch, EPOCH, "it waits for others");
