@@ -16,8 +16,8 @@ use percolate_e2e::{gaps, history};
 use serde_json::json;
 
 /// More than a replica keeps of its log (64 MiB), and so much that the copy of it takes long enough to be
-/// told of, in documents of this size.
-const DOCUMENTS: usize = 256;
+/// told of, which happens once a second at most, in documents of this size.
+const DOCUMENTS: usize = 640;
 const DOCUMENT_BYTES: usize = 1 << 20;
 const WRITERS: usize = 8;
 const WRITES: usize = 100;
@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_behind_the_log_is_given_one_snapshot_under_load() {
     story::run("snapshot", |ground| async move {
-        let spec = json!({"replicas": 2, "storage": {"size": "1Gi"}});
+        let spec = json!({"replicas": 2, "storage": {"size": "2Gi"}});
         let tenant = ground.ready_tenant("acme", &spec).await?;
         let api = Api::of(&tenant).await?;
         fill(&api).await?;
