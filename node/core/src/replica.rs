@@ -154,7 +154,7 @@ pub struct Replica {
     /// Entries cut from this log that a leader has yet to take.
     set_aside: Option<SetAside>,
     /// Offers to lead although it is not in sync, for a person accepted the loss.
-    standing_for: Option<acceptance::Standing>,
+    bid: Option<acceptance::Bid>,
     /// The latest epoch in which the register knew it.
     known_in: Option<Epoch>,
     writes: Writes,
@@ -184,7 +184,7 @@ impl Replica {
             role: Role::Follower(Follower::new(now)),
             leaving: None,
             set_aside: restored.set_aside.then(|| SetAside::new(0, now)),
-            standing_for: None,
+            bid: None,
             known_in: None,
             writes: Writes::new(restored.promised_epoch, restored.last),
             agreement: Agreement::default(),

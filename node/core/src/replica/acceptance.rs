@@ -19,16 +19,16 @@ use crate::register::{Answer, Failover, FailoverReason, Member, Register, Replic
 /// Most replicas the register lists; the CRD's limit.
 const MAX_KNOWN: usize = 32;
 
-/// What a replica keeps while it stands.
+/// What a replica keeps while it offers to lead.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Bid {
     /// The epoch whose loss was accepted.
     epoch: Epoch,
     since: Millis,
     announce_at: Millis,
     /// When a better one was last heard.
     outbid_at: Option<Millis>,
-    /// Where others stand: what the register knew in those pods is there no more, or stands itself.
+    /// Where others do: what the register knew in those pods is there no more, or offers itself.
     others: BTreeSet<String>,
 }
 
@@ -44,17 +44,17 @@ impl Replica {
         register.in_sync.contains(&self.config.replica) && log.last().index >= register.held
     }
 
-    /// Stand while the loss is accepted and no leader is heard; lead when nobody better was heard for
+    /// Offer to lead while the loss is accepted and no leader is heard; lead when nobody better was heard for
     /// as long as it takes to miss a leader.
     pub(super) fn tick_acceptance(&mut self, log: &impl ReadLog) {
         let (now, timing) = (self.now, self.config.timing);
         let Some(epoch) = self.accepted_epoch(log) else {
-            self.standing_for = None;
+            self.bid = None;
             return;
         };
-        let standing = match self.standing_for.take() {
-            Some(standing) if standing.epoch == epoch => standing,
-            _ => Standing {
+        let bid = match self.bid.take() {
+            Some(bid) if bid.epoch == epoch => bid,
+            _ => Bid {
                 epoch,
                 since: now,
                 announce_at: now,
@@ -62,14 +62,14 @@ impl Replica {
                 others: BTreeSet::new(),
             },
         };
-        let heard_out = now >= standing.since + timing.takeover_after;
-        let outbid = standing
+        let heard_out = now >= bid.since + timing.takeover_after;
+        let outbid = bid
             .outbid_at
             .is_some_and(|at| now < at + timing.takeover_after);
-        let announces = now >= standing.announce_at;
-        let standing = self.standing_for.insert(standing);
+        let announces = now >= bid.announce_at;
+        let bid = self.bid.insert(bid);
         if announces {
-            standing.announce_at = now + timing.heartbeat;
+            bid.announce_at = now + timing.heartbeat;
             self.announce_candidacy(epoch, log);
         }
         if heard_out && !outbid && self.has_something_to_lead(log) && self.may_change_register() {
@@ -86,20 +86,20 @@ impl Replica {
         let view = self.view.as_ref().filter(|_| self.oriented)?;
         let register = view.register.as_ref()?;
         let silent = self.now - follower.heard_at > self.config.timing.takeover_after;
-        let stands = view.accepted_loss().is_some() && silent && self.leaving.is_none();
-        (stands && !self.is_whole(register, log)).then_some(register.epoch)
+        let may_lead = view.accepted_loss().is_some() && silent && self.leaving.is_none();
+        (may_lead && !self.is_whole(register, log)).then_some(register.epoch)
     }
 
     /// An empty disk leads only where no other is known that could have more. A pod that has another disk
     /// by now has lost what the register knew in it.
     fn has_something_to_lead(&self, log: &impl ReadLog) -> bool {
-        let (Some(register), Some(standing)) = (self.register(), &self.standing_for) else {
+        let (Some(register), Some(bid)) = (self.register(), &self.bid) else {
             return false;
         };
         let could_have_more = |member: &Member| {
             let is_own = member.pod == self.config.pod;
             let apart = !register.in_sync.contains(&member.replica);
-            apart && !is_own && !standing.others.contains(&member.pod)
+            apart && !is_own && !bid.others.contains(&member.pod)
         };
         log.last() != Head::default() || !register.replicas.iter().any(could_have_more)
     }
@@ -123,7 +123,7 @@ impl Replica {
         }
     }
 
-    /// Another one stands. It may not be known to the register, so the answer goes where it says.
+    /// Another one offers to lead. It may not be known to the register, so the answer goes where it says.
     pub(super) fn receive_candidacy(
         &mut self,
         from: ReplicaId,
@@ -141,13 +141,13 @@ impl Replica {
         let is_whole = register.in_sync.contains(&from) && candidacy.last.index >= register.held;
         let whole = self.is_whole(register, log) && matches!(self.role, Role::Follower(_));
         let is_better = is_whole || (!whole && rank(candidacy.last, from) > rank(log.last(), me));
-        if let Some(standing) = &mut self.standing_for {
-            standing.others.insert(candidacy.pod.clone());
+        if let Some(bid) = &mut self.bid {
+            bid.others.insert(candidacy.pod.clone());
             if is_better {
-                standing.outbid_at = Some(now);
+                bid.outbid_at = Some(now);
             }
         }
-        if is_better || !(whole || self.standing_for.is_some()) {
+        if is_better || !(whole || self.bid.is_some()) {
             return;
         }
         let message = Message::Candidacy(self.candidacy(candidacy.epoch, log));
