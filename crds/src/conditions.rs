@@ -165,6 +165,9 @@ pub const STORAGE_FAULTS: [Reason; 6] = [
     CLONED_VOLUME,
 ];
 
+/// Of these, those of the disk alone: what it took is as good as before.
+pub const DISK_FAULTS: [Reason; 2] = [DISK_FULL, DISK_FAILED];
+
 /// The last word of a node's process that ended because of its disk, as its pod's status carries it:
 /// the reason's name, a colon, a sentence.
 pub fn termination_message(reason: Reason, sentence: &str) -> String {

@@ -59,7 +59,7 @@ impl Fault {
     /// Whether the data are not to be trusted any more. A disk that is full or fails still holds what
     /// it took: the next process reads it again.
     pub fn spoils_data(self) -> bool {
-        !matches!(self, Self::DiskFull | Self::DiskFailed)
+        !conditions::DISK_FAULTS.contains(&self.reason())
     }
 
     /// What an answer of the operating system to a write means.

@@ -7,8 +7,9 @@
 //!                               … and a person has accepted the loss ─▶ what is left of it is used
 //! ```
 //! The store of the replica that the register names as leader is never put aside while nobody has given
-//! up what it holds. Everybody else's may be: who leads holds everything acknowledged, and took office (or kept it) after whatever happened
-//! here. So of replicas damaged at the same time one always keeps its data.
+//! up what it holds. Everybody else's may be: who leads holds everything acknowledged, and took office
+//! (or kept it) after whatever happened here. So of replicas damaged at the same time one always keeps
+//! its data.
 
 pub mod mark;
 

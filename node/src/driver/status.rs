@@ -85,8 +85,7 @@ impl StatusPublisher {
                 }
                 _ => standing.state,
             },
-            loss,
-            ..self.status(standing, last, applied)
+            ..self.status(standing, last, (applied, loss))
         };
         if let (Position::Stranded(reason), true) = (standing.position, before != status.role) {
             tracing::error!(?reason, "this replica stands aside");
@@ -101,7 +100,7 @@ impl StatusPublisher {
         });
     }
 
-    fn status(&self, standing: &Standing, last: Index, applied: Index) -> Status {
+    fn status(&self, standing: &Standing, last: Index, (applied, loss): (Index, Epoch)) -> Status {
         let role = match standing.position {
             Position::Leader => Role::Leader,
             Position::Follower => Role::Follower,
@@ -115,7 +114,7 @@ impl StatusPublisher {
         Status {
             replica_id: self.sender.borrow().replica_id,
             incarnation: standing.incarnation,
-            loss: 0,
+            loss,
             role,
             epoch: standing.epoch,
             leader: standing.leader,

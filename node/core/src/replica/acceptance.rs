@@ -73,7 +73,7 @@ impl Replica {
             self.announce_candidacy(epoch, log);
         }
         if heard_out && !outbid && self.has_something_to_lead(log) && self.may_change_register() {
-            self.lead_with_loss(log);
+            self.lead_with_loss();
         }
     }
 
@@ -158,7 +158,7 @@ impl Replica {
         });
     }
 
-    fn lead_with_loss(&mut self, log: &impl ReadLog) {
+    fn lead_with_loss(&mut self) {
         let me = self.config.replica;
         let Role::Follower(follower) = &self.role else {
             return;
@@ -174,7 +174,7 @@ impl Replica {
         next.in_sync = BTreeSet::from([me]);
         next.loss = Some(next.epoch);
         // What was held is what is lost.
-        next.held = self.commit.min(log.last().index);
+        next.held = self.commit;
         for member in &mut next.replicas {
             member.state = Some(if member.replica == me {
                 ReplicaState::InSync
@@ -198,17 +198,16 @@ impl Replica {
     }
 
     /// Nobody leads, and the register does not know this replica: it says that it is here. So people
-    /// can tell that the pod's former disk is not there any more, and others can reach this one. Until it has
-    /// been known once in this epoch: a leader that does not hear it takes it out again.
+    /// can tell that the pod's former disk is not there any more, and others can reach this one. It does
+    /// so until it has been known once in this epoch: a leader that does not hear it takes it out again.
     pub(super) fn introduce_itself(&mut self) {
         let me = self.config.replica;
         let Some(register) = self.register() else {
             return;
         };
         let epoch = register.epoch;
-        let known = register.pod_of(me).is_some() || self.known_in == Some(epoch);
         let room = register.replicas.len() < MAX_KNOWN;
-        if known || !room || self.dropped_pods().contains(&self.config.pod) {
+        if self.known_in == Some(epoch) || !room || self.dropped_pods().contains(&self.config.pod) {
             return;
         }
         let next = with_member(register, me, &self.config.pod);

@@ -69,9 +69,8 @@ pub fn candidates(tenant: &Tenant, observed: &Observed) -> usize {
 /// Whether the pod's process ended because its data are not to be trusted, and none has been ready
 /// since. A disk that is full or fails still holds what it took.
 fn is_spoilt(pod: &Pod) -> bool {
-    let keeps = [conditions::DISK_FULL, conditions::DISK_FAILED];
     let fault = pod.storage_fault.as_ref();
-    fault.is_some_and(|fault| !fault.overcome && !keeps.contains(&fault.reason))
+    fault.is_some_and(|fault| !fault.overcome && !conditions::DISK_FAULTS.contains(&fault.reason))
 }
 
 fn told(tenant: &Tenant, status: &ReplicationStatus, accepted: bool) -> String {

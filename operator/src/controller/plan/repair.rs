@@ -64,8 +64,8 @@ pub fn plan(
         match claim {
             Some(claim) => {
                 if let Some(why) = broken_volume(&mut repair, pod, claim, delays, now) {
-                    let needed = !(given_up && observed.is_in_sync(&pod.name));
-                    replace_volume(&mut repair, observed, pod, claim, why, needed);
+                    let given_up = given_up && observed.is_in_sync(&pod.name);
+                    replace_volume(&mut repair, observed, pod, claim, why, given_up);
                 }
             }
             None => missing_claim(&mut repair, pod, now),
@@ -124,32 +124,30 @@ fn broken_volume(
     Some("its volume is on a machine that is lost")
 }
 
-/// Whether it may be the last copy of something: then another one has to lead first.
+/// Has the volume made anew. Unless what it held is given up, another replica has to lead first.
 fn replace_volume(
     repair: &mut Repair,
     observed: &Observed,
     pod: &Pod,
     claim: &Claim,
     why: &str,
-    needed: bool,
+    given_up: bool,
 ) {
     if pod.deleting {
         return repairing(repair, format!("{}: {why}", pod.name));
     }
-    let leads = observed
+    let then = if given_up {
+        "what only it held was given up"
+    } else if observed
         .leader()
-        .is_some_and(|leader| leader.name == pod.name);
-    if leads && needed {
+        .is_some_and(|leader| leader.name == pod.name)
+    {
         return hand_over_first(repair, observed, pod, why);
-    }
-    if needed && observed.ready_leader().is_none() {
+    } else if observed.ready_leader().is_none() {
         // Not even the leader is there: this volume may be the last copy. Status tells.
         return;
-    }
-    let then = if needed {
-        "it is cloned anew from the leader"
     } else {
-        "what only it held was given up"
+        "it is cloned anew from the leader"
     };
     repairing(repair, format!("{}: {why}; {then}", pod.name));
     if !claim.deleting {
