@@ -1,8 +1,10 @@
 //! A follower comes back while clients go on writing: what catching up and copying a snapshot share.
 //!
 //! ```text
-//! steady load ─► calm ─► follower started ─► watched until in sync, until readable ─► Comeback
+//! steady load ─► calm ─► control ─► follower started ─► watched until in sync, until readable ─► Comeback
 //! ```
+//! The control does to disk and cores what a follower does that comes back, without any database: how far the leader's
+//! clients notice that is what this machine does to them, whoever shares it.
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::time::sleep;
 use super::cores::Parted;
 use super::deployment::{Deployment, REPLICAS};
 use super::levels::Levels;
+use super::scenario::settled_store;
 use super::steady::{self, Latency, Steady};
 
 /// Time for the load to become steady, and for connections to have sent their first.
@@ -50,6 +53,8 @@ pub(super) struct Seen {
 pub(super) struct Writes {
     /// Before the follower came back.
     pub(super) undisturbed: Latency,
+    /// During the control.
+    pub(super) beside_control: Latency,
     /// From then until it was in sync.
     pub(super) meanwhile: Latency,
 }
@@ -57,24 +62,40 @@ pub(super) struct Writes {
 impl Writes {
     /// How many times as long the slowest hundredth took.
     pub(super) fn p99_ratio(self) -> f64 {
-        let micros = |latency: Latency| super::closed_loop::as_float(latency.p99_micros.max(1));
-        micros(self.meanwhile) / micros(self.undisturbed)
+        p99(self.meanwhile) / p99(self.undisturbed)
+    }
+
+    /// The same of what the control does to them.
+    pub(super) fn p99_ratio_of_control(self) -> f64 {
+        p99(self.beside_control) / p99(self.undisturbed)
     }
 }
 
+fn p99(latency: Latency) -> f64 {
+    super::closed_loop::as_float(latency.p99_micros.max(1))
+}
+
 /// Starts `follower`, which is stopped, and watches it; `calm` is the time in which the leader's
-/// writes are measured before. To be called on the main thread.
-pub(super) async fn watch(
+/// writes are measured before, and `control` is done then, given the follower's cores. To be called on
+/// the main thread.
+pub(super) async fn watch<T: Send + 'static>(
     deployment: &mut Deployment,
-    leader: usize,
-    follower: usize,
+    [leader, follower]: [usize; 2],
     calm: Duration,
-) -> Result<Comeback> {
+    control: impl FnOnce(Option<&str>) -> Result<T> + Send + 'static,
+) -> Result<(T, Comeback)> {
     let parted = Parted::from(&deployment.replicas()[leader])?;
     let steady = Steady::start(deployment.access(), leader).await?;
     sleep(SETTLE).await;
     let calm_from = steady.elapsed();
     sleep(calm).await;
+    let calm_until = steady.elapsed();
+    let others = parted.others();
+    let control = tokio::task::spawn_blocking(move || control(others.as_deref()))
+        .await
+        .context("the control panicked")??;
+    let control_until = steady.elapsed();
+    settled_store().await?;
     let started = steady.elapsed();
     deployment.replica(follower).start_again()?;
     parted.keep_apart(&deployment.replicas()[follower])?;
@@ -87,16 +108,18 @@ pub(super) async fn watch(
         last,
     } = looked?;
     let writes = Writes {
-        undisturbed: steady::latency(&samples, calm_from, started)?,
+        undisturbed: steady::latency(&samples, calm_from, calm_until)?,
+        beside_control: steady::latency(&samples, calm_until, control_until)?,
         meanwhile: steady::latency(&samples, started, in_sync)?,
     };
-    Ok(Comeback {
+    let found = Comeback {
         last,
         in_sync_seconds: in_sync.saturating_sub(started).as_secs_f64(),
         readable_seconds: readable.saturating_sub(started).as_secs_f64(),
         seen,
         writes,
-    })
+    };
+    Ok((control, found))
 }
 
 struct Looked {
@@ -161,12 +184,15 @@ pub(super) mod tests {
         };
         Writes {
             undisturbed: latency(undisturbed),
+            beside_control: latency(undisturbed + undisturbed / 10),
             meanwhile: latency(meanwhile),
         }
     }
 
     #[test]
     fn the_ratio_is_that_of_the_slowest_hundredths() {
-        assert!((writes(1000, 1500).p99_ratio() - 1.5).abs() < 1e-9);
+        let writes = writes(1000, 1500);
+        assert!((writes.p99_ratio() - 1.5).abs() < 1e-9);
+        assert!((writes.p99_ratio_of_control() - 1.1).abs() < 1e-9);
     }
 }

@@ -6,7 +6,10 @@
 //! ```
 //! Disk and memory stay shared. With one core there is nothing to part.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -38,6 +41,11 @@ impl Parted {
         Ok(parted)
     }
 
+    /// The other half.
+    pub(super) fn others(&self) -> Option<String> {
+        self.halves.as_ref().map(|[_, second]| second.clone())
+    }
+
     /// Keeps a follower that was just started to the other half.
     pub(super) fn keep_apart(&self, follower: &Daemon) -> Result<()> {
         match &self.halves {
@@ -56,6 +64,25 @@ impl Drop for Parted {
             ));
         }
     }
+}
+
+/// `program` on these cores, if there are any to part.
+pub(super) fn program_on(cores: Option<&str>, program: &Path) -> Command {
+    let Some(cores) = cores else {
+        return Command::new(program);
+    };
+    let mut command = system("taskset");
+    command.args(["--cpu-list", cores]).arg(program);
+    command
+}
+
+/// Keeps the thread that calls this to these cores, if there are any to part.
+pub(super) fn stay_on(cores: Option<&str>) -> Result<()> {
+    let Some(cores) = cores else { return Ok(()) };
+    let thread = fs::read_link("/proc/thread-self").context("which thread is this")?;
+    let thread = thread.file_name().context("which thread is this")?;
+    let arguments = ["--cpu-list", "--pid", cores].map(OsStr::new);
+    run(system("taskset").args(arguments).arg(thread)).map(drop)
 }
 
 /// All threads of a process, and those that they will start.

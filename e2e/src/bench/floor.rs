@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::closed_loop::{self, Measured, Pace, VALUE_BYTES, Writer, as_float};
+use super::cores;
 use super::filling::Filling;
 use super::place::Place;
 use super::target;
@@ -40,11 +41,11 @@ pub(super) fn rocksdb(place: &Place, duration: Pace, clients: usize) -> Result<M
     serde_json::from_str(&answer).context("the floor's answer cannot be read")
 }
 
-/// `RocksDB` alone: the same operations in the same batches, each synced; operations per second.
-pub(super) fn batches(place: &Place, filling: Filling) -> Result<f64> {
-    let directory = place.directory().join("rocksdb-batches");
+/// `RocksDB` alone, in a new `directory` and on these `cores`: the same operations in the same batches, each synced;
+/// operations per second.
+pub(super) fn batches(directory: &Path, cores: Option<&str>, filling: Filling) -> Result<f64> {
     let answer = command::run(
-        Command::new(target::program("examples/floor_batches")?)
+        cores::program_on(cores, &target::program("examples/floor_batches")?)
             .arg(directory)
             .args([
                 filling.batches.to_string(),

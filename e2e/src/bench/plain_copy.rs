@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::closed_loop::as_float;
+use super::cores;
 
 /// What the engine calls the files that it never changes once they are written.
 const FINISHED: &str = "sst";
@@ -35,14 +36,15 @@ impl PlainCopy {
     }
 }
 
-/// Copies the finished files of the store in `data`, which may be in use, beside it; nothing stays.
-pub(super) fn measure(data: &Path) -> Result<PlainCopy> {
+/// Copies the finished files of the store in `data`, which may be in use, beside it, received on these `cores`;
+/// nothing stays.
+pub(super) fn measure(data: &Path, cores: Option<&str>) -> Result<PlainCopy> {
     let [links, copies] = ["plain-links", "plain-copies"].map(|name| data.with_file_name(name));
     for directory in [&links, &copies] {
         fs::create_dir_all(directory)?;
     }
     let files = link(data, &links)?;
-    let made = copy(&files, &copies);
+    let made = copy(&files, &copies, cores);
     for directory in [&links, &copies] {
         fs::remove_dir_all(directory)?;
     }
@@ -69,7 +71,7 @@ fn link(from: &Path, to: &Path) -> Result<Vec<PathBuf>> {
     Ok(links)
 }
 
-fn copy(files: &[PathBuf], to: &Path) -> Result<PlainCopy> {
+fn copy(files: &[PathBuf], to: &Path, cores: Option<&str>) -> Result<PlainCopy> {
     let sizes: Vec<u64> = files
         .iter()
         .map(|file| Ok(fs::metadata(file)?.len()))
@@ -80,11 +82,16 @@ fn copy(files: &[PathBuf], to: &Path) -> Result<PlainCopy> {
     let address = listener.local_addr()?;
     let begun = Instant::now();
     thread::scope(|scope| {
-        let sender = scope.spawn(|| send(files, &TcpStream::connect(address)?));
-        let received = receive(&sizes, &listener, to);
-        let sent = sender
+        let receiver = scope.spawn(|| {
+            cores::stay_on(cores)?;
+            receive(&sizes, &listener, to)
+        });
+        let sent = TcpStream::connect(address)
+            .map_err(Into::into)
+            .and_then(|stream| send(files, &stream));
+        let received = receiver
             .join()
-            .map_err(|_| anyhow::anyhow!("the sender panicked"))?;
+            .map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
         received.and(sent)
     })?;
     Ok(PlainCopy {
@@ -123,7 +130,7 @@ mod tests {
         for (name, bytes) in [("1.sst", 70_000), ("2.sst", 1), ("3.log", 99)] {
             fs::write(data.join("store").join(name), vec![b'x'; bytes]).expect("written");
         }
-        let copied = measure(&data).expect("copied");
+        let copied = measure(&data, None).expect("copied");
         assert_eq!(copied.bytes, 70_001);
         let left = fs::read_dir(place.path()).expect("readable").count();
         assert_eq!(left, 1, "only the data");
@@ -134,6 +141,6 @@ mod tests {
         let place = tempfile::tempdir().expect("a place");
         let data = place.path().join("acme-0");
         fs::create_dir_all(&data).expect("created");
-        assert!(measure(&data).is_err());
+        assert!(measure(&data, None).is_err());
     }
 }

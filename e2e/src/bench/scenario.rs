@@ -46,7 +46,7 @@ pub struct Sizes {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=65_536))]
     pub snapshot_mib: u64,
     /// Memory: MiB of documents that the follower lacks
-    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..=61_440))]
+    #[arg(long, value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(16..=61_440))]
     pub behind_mib: u64,
     /// Failover: faults of each kind
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -209,7 +209,7 @@ fn calm(sizes: &Sizes) -> Duration {
 }
 
 /// Lets the disk come to rest after much was written: what follows is not to pay for that.
-async fn settled_store() -> Result<()> {
+pub(super) async fn settled_store() -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     tokio::task::spawn_blocking(|| run(&mut system("sync")))
         .await
@@ -218,7 +218,7 @@ async fn settled_store() -> Result<()> {
 }
 
 /// What the leader's clients noticed.
-fn writes_in_words(writes: Writes) -> String {
+fn writes_in_words(writes: Writes, control: &str) -> String {
     let latency = |latency: super::steady::Latency| {
         format!(
             "p50 {}, p99 {}, max {} ({} writes)",
@@ -230,9 +230,13 @@ fn writes_in_words(writes: Writes) -> String {
     };
     format!(
         "All the while the leader and the clients had one half of the cores and the follower the other, as it has a machine \
-         of its own; they shared the disk. The leader's writes, undisturbed: {}; meanwhile: {}.",
+         of its own; they shared the disk. The leader's writes, undisturbed: {}; meanwhile: {}. Before that, while {control} \
+         took the follower's place, which is what this disk and these cores do to them: {}, a p99 of {:.2} times the \
+         undisturbed.",
         latency(writes.undisturbed),
-        latency(writes.meanwhile)
+        latency(writes.meanwhile),
+        latency(writes.beside_control),
+        writes.p99_ratio_of_control(),
     )
 }
 

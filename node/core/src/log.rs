@@ -78,10 +78,15 @@ impl Entry {
         }
     }
 
+    /// Whether this entry has its place after `previous`. Enough for entries of one process, which were looked at with
+    /// [`Entry::follows`] where they came from: that hashes all of the payload.
+    pub fn comes_after(&self, previous: Head) -> bool {
+        self.head.index == previous.index + 1 && self.head.epoch >= previous.epoch
+    }
+
     /// Whether this entry is what it claims to be after `previous`.
     pub fn follows(&self, previous: Head) -> bool {
-        self.head.index == previous.index + 1
-            && self.head.epoch >= previous.epoch
+        self.comes_after(previous)
             && self.head.chain
                 == chain_after(
                     previous.chain,

@@ -26,7 +26,7 @@ use super::keys::Position;
 use super::meta;
 use super::pending::Pending;
 use super::state_hash::{StateHash, Tally};
-use super::{Durable, epochs, idempotency, items};
+use super::{Durable, epochs, idempotency, items, oplog};
 
 /// What applying some entries comes to.
 pub(super) struct Applied {
@@ -51,13 +51,8 @@ pub(super) fn apply(
     let (mut head, mut loss) = (durable.applied, durable.loss);
     let mut tallies = Vec::with_capacity(entries.len());
     let mut outcomes = Vec::with_capacity(entries.len());
+    oplog::check_order(entries, head)?;
     for entry in entries {
-        if !entry.follows(head) {
-            return Err(StoreError::NotNext {
-                index: entry.head.index,
-                last: head.index,
-            });
-        }
         if entry.head.index > durable.last.index {
             return Err(StoreError::NotInLog {
                 index: entry.head.index,

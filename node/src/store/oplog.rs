@@ -124,6 +124,26 @@ pub(super) fn read(db: &DB, from: Index, max_bytes: usize) -> Result<Vec<SharedE
     Ok(entries)
 }
 
+/// Whether `entries` go on after `last`. They were hashed where they came from, each after the one before
+/// it; that they are of this log the first one shows.
+pub(super) fn check_order(entries: &[SharedEntry], last: Head) -> Result<(), StoreError> {
+    let mut previous = last;
+    for (position, entry) in entries.iter().enumerate() {
+        let is_next = match position {
+            0 => entry.follows(previous),
+            _ => entry.comes_after(previous),
+        };
+        if !is_next {
+            return Err(StoreError::NotNext {
+                index: entry.head.index,
+                last: previous.index,
+            });
+        }
+        previous = entry.head;
+    }
+    Ok(())
+}
+
 /// Add `entries` to `batch`, checked to extend `last`; returns the new last head.
 pub(super) fn append(
     db: &DB,
@@ -131,19 +151,12 @@ pub(super) fn append(
     last: Head,
     entries: &[SharedEntry],
 ) -> Result<Head, StoreError> {
+    check_order(entries, last)?;
     let family = engine::family(db, Family::Oplog);
-    let mut last = last;
     for entry in entries {
-        if !entry.follows(last) {
-            return Err(StoreError::NotNext {
-                index: entry.head.index,
-                last: last.index,
-            });
-        }
         batch.put_cf(family, key(entry.head.index), encode(entry));
-        last = entry.head;
     }
-    Ok(last)
+    Ok(entries.last().map_or(last, |entry| entry.head))
 }
 
 /// Remove every entry after `index` in `batch`.

@@ -5,9 +5,10 @@
 //! the same operations in batches, RocksDB alone ─► what part of that it reached
 //! ```
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Sizes, calm, other, settled_store};
@@ -112,7 +113,8 @@ pub(in crate::bench) async fn measure(place: Place, sizes: &Sizes) -> Result<Cat
     let (found, ledger, filling_seconds, follower_most_bytes) = came_back?;
     // Nothing else runs while the store shows what it can do alone.
     let place = deployment.end();
-    let floor_per_second = floor::batches(&place, filling)?;
+    let floor_per_second =
+        floor::batches(&place.directory().join("rocksdb-batches"), None, filling)?;
     Ok(CatchUp {
         lacked: filling.operations(),
         operations_each: OPERATIONS_EACH,
@@ -140,7 +142,12 @@ async fn come_back(
     let base = access.levels(leader).await?.last;
     let filling_seconds = filling::fill(&access, leader, filling).await?;
     settled_store().await?;
-    let found = comeback::watch(deployment, leader, follower, calm).await?;
+    let beside = deployment.data(leader).with_file_name("rocksdb-beside");
+    let control = move |cores: Option<&str>| {
+        floor::batches(&beside, cores, filling)?;
+        fs::remove_dir_all(&beside).context("cannot remove the control's store")
+    };
+    let ((), found) = comeback::watch(deployment, [leader, follower], calm, control).await?;
     let most = deployment.replica(follower).memory()?.most;
     Ok((found, Ledger { base, filling }, filling_seconds, most))
 }
@@ -201,7 +208,7 @@ impl CatchUp {
             thousands(self.floor_per_second),
             as_float(self.lacked) / self.floor_per_second,
             mebibytes(as_float(self.follower_most_bytes)),
-            super::writes_in_words(self.writes),
+            super::writes_in_words(self.writes, "RocksDB alone, with the same synced batches,"),
         )
     }
 

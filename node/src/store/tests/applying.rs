@@ -1,5 +1,6 @@
 //! What becomes visible of committed entries, and that replicas cannot differ in it.
 
+use percolate_core::log::Chain;
 use percolate_core::operation::{Effect, IDEMPOTENCY_TTL_MS, Refusal, RefusalCode};
 use proptest::prelude::*;
 use rocksdb::IteratorMode;
@@ -69,7 +70,25 @@ fn only_the_next_entries_of_the_log_are_applied() {
         Head::default(),
         "a refused batch leaves nothing"
     );
-    fixture.store.apply(&entries[..2]).unwrap();
+    let gap = [Arc::clone(&entries[0]), Arc::clone(&entries[2])];
+    let skipped = fixture.store.apply(&gap);
+    assert!(
+        matches!(skipped, Err(StoreError::NotNext { index: 3, last: 1 })),
+        "{skipped:?}"
+    );
+    let fixture = fixture.reopen();
+    fixture.store.apply(&entries[..1]).unwrap();
+    let elsewhere = Head {
+        chain: Chain([7; 16]),
+        ..entries[0].head
+    };
+    let foreign = Entry::after(elsewhere, elsewhere.epoch, Vec::new());
+    let foreign = fixture.store.apply(&[Arc::new(foreign)]);
+    assert!(
+        matches!(foreign, Err(StoreError::NotNext { index: 2, last: 1 })),
+        "{foreign:?}"
+    );
+    fixture.reopen().store.apply(&entries[1..2]).unwrap();
 }
 
 /// Whose write the item's version names.

@@ -143,9 +143,18 @@ fn what_breaks_the_log_is_refused_and_so_is_everything_after_it() {
         index: 3,
         ..Head::default()
     };
-    let cases: [(&str, LogChange, Refused); 4] = [
+    let gap = Head {
+        index: 4,
+        ..Head::default()
+    };
+    let cases: [(&str, LogChange, Refused); 5] = [
         (
             "a gap",
+            appending([Entry::after(gap, 1, Vec::new())]),
+            |error| matches!(error, StoreError::NotNext { index: 5, last: 3 }),
+        ),
+        (
+            "another log",
             appending([Entry::after(before, 1, Vec::new())]),
             |error| matches!(error, StoreError::NotNext { index: 4, last: 3 }),
         ),
