@@ -13,12 +13,12 @@ use crate::store::{Store, StoreError};
 
 /// Payload bytes of durable and applied entries kept in memory, so that a follower a little behind
 /// is served without reading the disk. Small: it is memory of every replica of every tenant.
-const KEPT_BYTES: usize = 4 << 20;
+const KEPT_BYTES: usize = 2 << 20;
 
 /// Payload bytes of durable entries kept in memory until they are applied. Beyond this they are read
 /// from the disk again: a replica that copies its log faster than it can apply it, as one that was
 /// away does, would otherwise hold all that it was away for.
-const UNAPPLIED_BYTES: usize = 16 << 20;
+const UNAPPLIED_BYTES: usize = 8 << 20;
 
 /// The log in front of the store's oplog.
 pub(super) struct Tail {

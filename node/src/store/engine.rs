@@ -49,8 +49,8 @@ const WRITE_BUFFER_FILTER_RATIO: f64 = 0.02;
 /// Tenants are small: more parallelism would only cost memory and disturb the neighbours.
 const BACKGROUND_JOBS: i32 = 2;
 
-/// Each open file holds its index's handle; a small tenant has a few dozen files.
-const OPEN_FILES: i32 = 256;
+/// Each open file takes memory; a small tenant has a few dozen, one of 10 GiB hundreds.
+const OPEN_FILES: i32 = 128;
 
 /// The engine's own message log: kept for support, never a reason to fill a volume.
 const MESSAGE_LOG_BYTES: usize = MIB;
