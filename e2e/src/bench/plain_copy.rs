@@ -82,17 +82,17 @@ fn copy(files: &[PathBuf], to: &Path, cores: Option<&str>) -> Result<PlainCopy> 
     let address = listener.local_addr()?;
     let begun = Instant::now();
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| {
+        let taking = scope.spawn(|| {
             cores::stay_on(cores)?;
             receive(&sizes, &listener, to)
         });
         let sent = TcpStream::connect(address)
             .map_err(Into::into)
             .and_then(|stream| send(files, &stream));
-        let received = receiver
+        let taken = taking
             .join()
             .map_err(|_| anyhow::anyhow!("the receiver panicked"))?;
-        received.and(sent)
+        taken.and(sent)
     })?;
     Ok(PlainCopy {
         bytes,
